@@ -1,0 +1,2 @@
+//! The program `keyrink`.
+fn main() {}

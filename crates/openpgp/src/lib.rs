@@ -1,0 +1,1 @@
+//! OpenPGP certificates as a keyserver needs them.

@@ -1,0 +1,157 @@
+//! Records, search terms, reconciliation elements and changes, in one transaction.
+//!
+//! A [`Record`] is the format-neutral unit: bytes under an id, the [`Term`]s it is found by and the [`Element`]s
+//! that stand for it in the reconciled datasets. The store never looks into the bytes. Whatever one call of
+//! [`Store::update`] changes (records, terms, elements, change rows, notes) becomes durable together or not at all.
+//!
+//! The element table is the durable prefix tree: its rows in the order of their bytes are the tree's order, so
+//! every tree node is one contiguous range. There is no second structure that could drift from the records.
+//!
+//! All calls block. Engines: [`sqlite`] (embedded, the default) and [`memory`] (for tests). One suite,
+//! [`conformance`], holds for every engine.
+
+mod record;
+
+pub use record::{Dataset, Element, Realm, RecordId, Stored, Term};
+use thiserror::Error;
+
+/// What a store can do. Every call is one transaction and may be made from any thread.
+pub trait Store: Send + Sync {
+    /// The records with these ids, in the order asked; `None` where there is none.
+    fn get(&self, realm: Realm, ids: &[RecordId]) -> Result<Vec<Option<Stored>>, StoreError>;
+
+    /// Records found by `term`, in order of their ids, after `after`, at most `limit` of them.
+    fn find(&self, realm: Realm, term: &Term, after: Option<&RecordId>, limit: usize) -> Result<Vec<Stored>, StoreError>;
+
+    /// Records that hold any of these elements of `dataset`; each record once. An element can stand for several records.
+    fn by_element(&self, dataset: Dataset, elements: &[Vec<u8>]) -> Result<Vec<Stored>, StoreError>;
+
+    /// Runs `batch` in one transaction and returns, once it is durable, what it did to each id, in order.
+    ///
+    /// The closure is pure and may run more than once: a conflict with another writer starts the batch again.
+    /// Concurrent calls share one commit where the engine can do so.
+    fn update(&self, batch: Batch) -> Result<Vec<Applied>, StoreError>;
+
+    /// A consistent view that does not change while writers go on.
+    fn snapshot(&self) -> Result<Box<dyn Snapshot + '_>, StoreError>;
+
+    /// Change rows after `since`, oldest first within each writer, at most `limit` of them.
+    fn changes(&self, since: &Vector, limit: usize) -> Result<Vec<ChangeRow>, StoreError>;
+
+    /// Counters of every writer: the newest change each has committed.
+    fn vector(&self) -> Result<Vector, StoreError>;
+
+    /// How many records a realm has; one small read, kept by the writers.
+    fn count(&self, realm: Realm) -> Result<u64, StoreError>;
+
+    /// A small value kept beside the records, written by [`Batch::notes`].
+    fn note(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// Deletes change rows older than `before` (Unix seconds) and does the engine's own housekeeping.
+    fn maintain(&self, before: u64) -> Result<(), StoreError>;
+
+    /// Proves that the store can be read and written to right now, without changing anything that lasts.
+    fn ready(&self) -> Result<(), StoreError>;
+}
+
+/// A consistent read view for work on the whole store: dump, check, building trees.
+pub trait Snapshot {
+    /// Records after `after` in order of their ids, at most `limit` of them.
+    fn records(&self, realm: Realm, after: Option<&RecordId>, limit: usize) -> Result<Vec<Stored>, StoreError>;
+    /// Rows of the term table after `after`, in the order of (kind, text, id), at most `limit` of them.
+    fn terms(&self, realm: Realm, after: Option<&(Term, RecordId)>, limit: usize) -> Result<Vec<(Term, RecordId)>, StoreError>;
+    /// Rows of the element table after `after`, in the order of (bytes, id), at most `limit` of them.
+    fn elements(&self, dataset: Dataset, after: Option<&(Vec<u8>, RecordId)>, limit: usize) -> Result<Vec<(Vec<u8>, RecordId)>, StoreError>;
+    /// The change counters this view includes.
+    fn vector(&self) -> Result<Vector, StoreError>;
+    /// How many records of `realm` this view holds, as the writers count them.
+    fn count(&self, realm: Realm) -> Result<u64, StoreError>;
+}
+
+/// One transaction's worth of changes.
+pub struct Batch {
+    /// The realm of all ids.
+    pub realm: Realm,
+    /// The records to change. An id may occur twice: the second run sees the first one's result.
+    pub ids: Vec<RecordId>,
+    /// Decides about `ids[i]`, given what is stored there now. Pure; may run again.
+    pub decide: Box<dyn Fn(usize, Option<&Stored>) -> Decision + Send + Sync>,
+    /// Small values written in the same transaction; `None` removes.
+    pub notes: Vec<(String, Option<Vec<u8>>)>,
+}
+
+/// What to do with one record.
+pub enum Decision {
+    /// Leave it as it is.
+    Keep,
+    /// Store this in its place.
+    Put(Record),
+    /// Remove it with its terms and elements.
+    Delete,
+}
+
+/// A record as a caller hands it over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Opaque bytes.
+    pub data: Vec<u8>,
+    /// Version of the policy that derived terms and elements.
+    pub policy: u32,
+    /// What it can be found by; duplicates are folded.
+    pub terms: Vec<Term>,
+    /// What stands for it in the reconciled sets; duplicates are folded.
+    pub elements: Vec<Element>,
+}
+
+/// What an update did to one id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// Nothing changed.
+    Unchanged,
+    /// It is new.
+    Inserted,
+    /// It replaced an older version.
+    Updated,
+    /// It is gone.
+    Deleted,
+}
+
+/// One row of the change log: an element that came or went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChangeRow {
+    /// The lane that wrote it.
+    pub writer: u32,
+    /// Its number in that lane: 1, 2, 3 … without gaps.
+    pub n: u64,
+    /// The element.
+    pub element: Element,
+    /// Came (true) or went.
+    pub added: bool,
+    /// When, in Unix seconds.
+    pub time: u64,
+}
+
+/// For each writer the number of the newest change seen.
+pub type Vector = std::collections::BTreeMap<u32, u64>;
+
+/// Why a store could not answer.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// The store is away, full, read-only or busy: nothing was changed, try again later.
+    #[error("the store is not available: {0}")]
+    Unavailable(String),
+    /// What is stored contradicts itself.
+    #[error("the store is damaged: {0}")]
+    Damaged(String),
+    /// Written by a newer Keyrink.
+    #[error("the store has schema {found}, this program knows up to {known}: use a newer Keyrink")]
+    TooNew {
+        /// Version found.
+        found: u32,
+        /// Newest version known.
+        known: u32,
+    },
+    /// The caller handed over something the store can't hold.
+    #[error("{0}")]
+    Invalid(String),
+}

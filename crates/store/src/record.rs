@@ -1,0 +1,71 @@
+//! The words of the store: realms, ids, terms, datasets and elements.
+
+/// One kind of public-key infrastructure. Records of different realms never meet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Realm(pub u8);
+
+/// Identifies a record within its realm; for OpenPGP the fingerprint. At most 64 octets.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RecordId(Box<[u8]>);
+
+impl RecordId {
+    /// Takes 1 to 64 octets; `None` for anything else.
+    pub fn new(octets: &[u8]) -> Option<Self> {
+        (1..=Self::OCTETS_MAX).contains(&octets.len()).then(|| Self(octets.into()))
+    }
+
+    /// Its octets.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The longest id.
+    pub const OCTETS_MAX: usize = 64;
+}
+
+/// Something a record can be found by: a kind chosen by the caller and up to [`Term::OCTETS_MAX`] octets.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Term {
+    /// What sort of term; meaningful to the caller only.
+    pub kind: u8,
+    /// The term itself, in the form it is looked up by.
+    pub text: Vec<u8>,
+}
+
+impl Term {
+    /// The longest term.
+    pub const OCTETS_MAX: usize = 1024;
+}
+
+/// One reconciled set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Dataset(pub u8);
+
+/// What stands for a record in a dataset: up to [`Element::OCTETS_MAX`] octets, in the order of the dataset's tree.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Element {
+    /// The set it belongs to.
+    pub dataset: Dataset,
+    /// Its octets.
+    pub bytes: Vec<u8>,
+}
+
+impl Element {
+    /// The longest element.
+    pub const OCTETS_MAX: usize = 32;
+}
+
+/// A record as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Its id.
+    pub id: RecordId,
+    /// Opaque bytes.
+    pub data: Vec<u8>,
+    /// Version of the policy that derived its terms and elements.
+    pub policy: u32,
+    /// First stored, Unix seconds.
+    pub created: u64,
+    /// Last changed, Unix seconds.
+    pub modified: u64,
+}

@@ -1,0 +1,1 @@
+//! Generator of test certificates and fixtures of real peers.
