@@ -21,7 +21,13 @@ pub trait Store: Send + Sync {
     fn get(&self, realm: Realm, ids: &[RecordId]) -> Result<Vec<Option<Stored>>, StoreError>;
 
     /// Records found by `term`, in order of their ids, after `after`, at most `limit` of them.
-    fn find(&self, realm: Realm, term: &Term, after: Option<&RecordId>, limit: usize) -> Result<Vec<Stored>, StoreError>;
+    fn find(
+        &self,
+        realm: Realm,
+        term: &Term,
+        after: Option<&RecordId>,
+        limit: usize,
+    ) -> Result<Vec<Stored>, StoreError>;
 
     /// Records that hold any of these elements of `dataset`; each record once. An element can stand for several records.
     fn by_element(&self, dataset: Dataset, elements: &[Vec<u8>]) -> Result<Vec<Stored>, StoreError>;
@@ -59,9 +65,19 @@ pub trait Snapshot {
     /// Records after `after` in order of their ids, at most `limit` of them.
     fn records(&self, realm: Realm, after: Option<&RecordId>, limit: usize) -> Result<Vec<Stored>, StoreError>;
     /// Rows of the term table after `after`, in the order of (kind, text, id), at most `limit` of them.
-    fn terms(&self, realm: Realm, after: Option<&(Term, RecordId)>, limit: usize) -> Result<Vec<(Term, RecordId)>, StoreError>;
+    fn terms(
+        &self,
+        realm: Realm,
+        after: Option<&(Term, RecordId)>,
+        limit: usize,
+    ) -> Result<Vec<(Term, RecordId)>, StoreError>;
     /// Rows of the element table after `after`, in the order of (bytes, id), at most `limit` of them.
-    fn elements(&self, dataset: Dataset, after: Option<&(Vec<u8>, RecordId)>, limit: usize) -> Result<Vec<(Vec<u8>, RecordId)>, StoreError>;
+    fn elements(
+        &self,
+        dataset: Dataset,
+        after: Option<&(Vec<u8>, RecordId)>,
+        limit: usize,
+    ) -> Result<Vec<(Vec<u8>, RecordId)>, StoreError>;
     /// The change counters this view includes.
     fn vector(&self) -> Result<Vector, StoreError>;
     /// How many records of `realm` this view holds, as the writers count them.

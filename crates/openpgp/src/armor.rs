@@ -1,0 +1,222 @@
+//! ASCII armor (RFC 9580 §6): read as tolerantly as mail programs and web forms require, written fast.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use crc::{CRC_24_OPENPGP, Crc, Table};
+use thiserror::Error;
+
+/// Why armored text could not be read. Lines count from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum ArmorError {
+    /// No block begins anywhere.
+    #[error("no armored OpenPGP block was found")]
+    NoBlock,
+    /// Text inside a block that can't be decoded.
+    #[error("line {0} of the armored text is not base64")]
+    NotBase64(u64),
+    /// A line that no armor has.
+    #[error("line {0} of the armored text is longer than {LINE_OCTETS_MAX} octets")]
+    LineTooLong(u64),
+    /// The last block has no end.
+    #[error("the armored block is cut off: its last line is missing")]
+    CutOff,
+}
+
+/// Longest line that is read.
+pub const LINE_OCTETS_MAX: usize = 64 << 10;
+
+/// Decodes all blocks of a text, one after another. Text around them, missing checksums and any line ends are
+/// accepted, and checksums are not compared, as RFC 9580 §6.1 asks.
+pub fn decode(text: &[u8]) -> Result<Vec<u8>, ArmorError> {
+    let mut out = Vec::with_capacity(text.len() / 4 * 3);
+    let mut decoder = Decoder::default();
+    decoder.push(text, &mut out)?;
+    decoder.finish(&mut out)?;
+    Ok(out)
+}
+
+/// Decodes armored text that comes in pieces.
+#[derive(Default)]
+pub struct Decoder {
+    /// An unfinished line.
+    line: Vec<u8>,
+    lines: u64,
+    blocks: u64,
+    state: State,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum State {
+    #[default]
+    Outside,
+    Headers,
+    Data,
+    /// Behind the padding or checksum.
+    Tail,
+}
+
+impl Decoder {
+    /// Takes the next piece of text and appends what it decodes to.
+    pub fn push(&mut self, text: &[u8], out: &mut Vec<u8>) -> Result<(), ArmorError> {
+        for piece in text.split_inclusive(|octet| matches!(octet, b'\n' | b'\r')) {
+            if self.line.len() + piece.len() > LINE_OCTETS_MAX {
+                match self.state {
+                    // What stands around blocks is of no interest, however long.
+                    State::Outside => self.line.clear(),
+                    _ => return Err(ArmorError::LineTooLong(self.lines + 1)),
+                }
+            }
+            self.line.extend_from_slice(&piece[..piece.len().min(LINE_OCTETS_MAX)]);
+            if piece.ends_with(b"\n") || piece.ends_with(b"\r") {
+                self.end_line(out)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the text.
+    pub fn finish(mut self, out: &mut Vec<u8>) -> Result<(), ArmorError> {
+        self.end_line(out)?;
+        match self.state {
+            State::Outside if self.blocks == 0 => Err(ArmorError::NoBlock),
+            State::Outside => Ok(()),
+            _ => Err(ArmorError::CutOff),
+        }
+    }
+
+    fn end_line(&mut self, out: &mut Vec<u8>) -> Result<(), ArmorError> {
+        let line = std::mem::take(&mut self.line);
+        self.lines += u64::from(line.ends_with(b"\n"));
+        let result = self.take_line(line.trim_ascii(), out);
+        self.line = line;
+        self.line.clear();
+        result
+    }
+
+    fn take_line(&mut self, line: &[u8], out: &mut Vec<u8>) -> Result<(), ArmorError> {
+        if line.starts_with(b"-----BEGIN PGP ") {
+            self.blocks += 1;
+            self.state = State::Headers;
+            return Ok(());
+        }
+        if line.starts_with(b"-----END PGP ") {
+            self.state = State::Outside;
+            return Ok(());
+        }
+        match self.state {
+            State::Outside | State::Tail => Ok(()),
+            // Many a form has swallowed the empty line behind the headers.
+            State::Headers if line.contains(&b':') => Ok(()),
+            State::Headers if line.is_empty() => {
+                self.state = State::Data;
+                Ok(())
+            }
+            State::Headers | State::Data => {
+                self.state = State::Data;
+                self.take_data(line, out)
+            }
+        }
+    }
+
+    fn take_data(&mut self, line: &[u8], out: &mut Vec<u8>) -> Result<(), ArmorError> {
+        if line.starts_with(b"=") {
+            self.state = State::Tail;
+            return Ok(());
+        }
+        if line.ends_with(b"=") {
+            self.state = State::Tail;
+        }
+        let start = out.len();
+        out.resize(start + line.len() / 4 * 3 + 3, 0);
+        let decoded = STANDARD.decode_slice(line, &mut out[start..]);
+        out.truncate(start + decoded.as_ref().copied().unwrap_or_default());
+        decoded.map(drop).map_err(|_| ArmorError::NotBase64(self.lines))
+    }
+}
+
+/// Does this look like armor rather than packets?
+pub fn is_armored(input: &[u8]) -> bool {
+    input.first().is_some_and(|first| first & 0x80 == 0)
+}
+
+/// Appends `octets` to `out` as one armored block with a checksum (some readers insist on it) and a final line feed.
+pub fn encode(label: &str, octets: &[u8], out: &mut Vec<u8>) {
+    const CRC: Crc<u32, Table<16>> = Crc::<u32, Table<16>>::new(&CRC_24_OPENPGP);
+    out.reserve(octets.len() / LINE_OCTETS * (LINE_CHARACTERS + 1) + 2 * LINE_CHARACTERS + 4 * label.len() + 64);
+    out.extend_from_slice(format!("-----BEGIN PGP {label}-----\n\n").as_bytes());
+    for line in octets.chunks(LINE_OCTETS) {
+        push_base64(line, out);
+    }
+    let checksum = CRC.checksum(octets).to_be_bytes();
+    out.push(b'=');
+    push_base64(&checksum[1..], out);
+    out.extend_from_slice(format!("-----END PGP {label}-----\n").as_bytes());
+}
+
+/// Label of a block of certificates.
+pub const PUBLIC_KEY_BLOCK: &str = "PUBLIC KEY BLOCK";
+const LINE_OCTETS: usize = 48;
+const LINE_CHARACTERS: usize = 64;
+
+fn push_base64(octets: &[u8], out: &mut Vec<u8>) {
+    let mut line = [0; LINE_CHARACTERS + 1];
+    let length = STANDARD
+        .encode_slice(octets, &mut line)
+        .expect("a line of 48 octets has 64 characters");
+    line[length] = b'\n';
+    out.extend_from_slice(&line[..=length]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn text_around_several_blocks_and_line_ends_do_not_matter() {
+        let mut block = Vec::new();
+        encode(PUBLIC_KEY_BLOCK, b"some packets", &mut block);
+        let block = String::from_utf8(block).unwrap();
+        let text = format!("Hello\n{}\nbetween\n{block}bye", block.replace('\n', "\r\n"));
+        assert_eq!(decode(text.as_bytes()).unwrap(), b"some packetssome packets");
+        let without_checksum: String = block
+            .lines()
+            .filter(|line| !line.starts_with('='))
+            .map(|l| format!("{l}\r"))
+            .collect();
+        assert_eq!(decode(without_checksum.as_bytes()).unwrap(), b"some packets");
+        let without_empty_line = block.replacen("\n\n", "\nVersion: 1: a\n", 1);
+        assert_eq!(decode(without_empty_line.as_bytes()).unwrap(), b"some packets");
+    }
+
+    #[test]
+    fn errors_name_their_line() {
+        let text = "x\n-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nAAAA\nA*AA\n-----END PGP PUBLIC KEY BLOCK-----\n";
+        assert_eq!(decode(text.as_bytes()), Err(ArmorError::NotBase64(5)));
+        assert_eq!(decode(b"nothing"), Err(ArmorError::NoBlock));
+        assert_eq!(
+            decode(b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nAAAA\n"),
+            Err(ArmorError::CutOff)
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_encoded_decodes(octets in proptest::collection::vec(any::<u8>(), 0..500), cut in 0usize..900) {
+            let mut text = Vec::new();
+            encode(PUBLIC_KEY_BLOCK, &octets, &mut text);
+            prop_assert_eq!(decode(&text).unwrap(), &octets[..]);
+            let (first, second) = text.split_at(cut.min(text.len()));
+            let (mut decoder, mut out) = (Decoder::default(), Vec::new());
+            decoder.push(first, &mut out).unwrap();
+            decoder.push(second, &mut out).unwrap();
+            decoder.finish(&mut out).unwrap();
+            prop_assert_eq!(out, octets);
+        }
+
+        #[test]
+        fn garbage_never_panics(text in "(-----BEGIN PGP X-----\n)?[A-Za-z=:\r\n -]{0,200}") {
+            let _ = decode(text.as_bytes());
+        }
+    }
+}

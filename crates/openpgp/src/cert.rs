@@ -1,0 +1,165 @@
+//! A certificate: a set of packets, each attached to a component.
+//!
+//! A *component* is what signatures attach to: the primary key, a user id, a user attribute or a subkey. A
+//! certificate is its list of components, the primary key first. Packet bodies are never changed. A packet that
+//! occurred several times in the one copy that ever arrived keeps that number (*copies*), because some peers hash
+//! duplicates; merging with a different copy sets it to one.
+
+use crate::facts::Facts;
+use crate::packet::key::{Key, KeyError};
+use crate::packet::tag;
+
+/// A certificate, in canonical order: no two components and no two signatures of a component are equal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cert {
+    /// The primary key, then user ids, user attributes and subkeys, each group sorted by body.
+    pub(crate) components: Vec<Component>,
+}
+
+/// Something signatures attach to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Component {
+    /// Packet type.
+    pub tag: u8,
+    /// The packet as it arrived, without its header.
+    pub body: Box<[u8]>,
+    /// How often it occurred.
+    pub copies: u32,
+    /// Its signatures, sorted by body.
+    pub signatures: Vec<Attached>,
+}
+
+/// A signature in its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attached {
+    /// The packet as it arrived, without its header.
+    pub body: Box<[u8]>,
+    /// How often it occurred in this place.
+    pub copies: u32,
+    /// What the verifier found.
+    pub facts: Facts,
+}
+
+impl Cert {
+    /// Puts components into canonical order and folds equal ones. The first must be a primary key with an identity.
+    pub fn new(components: Vec<Component>) -> Result<Self, KeyError> {
+        let primary = components
+            .first()
+            .filter(|first| first.tag == tag::PUBLIC_KEY)
+            .ok_or(KeyError::Truncated)?;
+        Key::read(&primary.body)?;
+        Ok(Self {
+            components: canonical(components),
+        })
+    }
+
+    /// The primary key's component.
+    pub fn primary(&self) -> &Component {
+        &self.components[0]
+    }
+
+    /// The primary key.
+    pub fn key(&self) -> Key<'_> {
+        Key::read(&self.primary().body).expect("a certificate is only made of a key with an identity")
+    }
+
+    /// All components, the primary key first.
+    pub fn components(&self) -> &[Component] {
+        &self.components
+    }
+
+    /// Identifies the stored record: the fingerprint, and for a primary key packet that is not the only one that can
+    /// have this fingerprint, 8 octets of its SHA-1 behind it. So one record is always one primary key packet.
+    pub fn id(&self) -> Vec<u8> {
+        let key = self.key();
+        let mut id = key.fingerprint.as_bytes().to_vec();
+        if key.version <= 3 || !key.canonical {
+            id.extend_from_slice(&crate::crypto::sha1(&[&self.primary().body])[..8]);
+        }
+        id
+    }
+
+    /// Packets, and octets of their bodies, each as often as it occurred.
+    pub fn extent(&self) -> (u64, u64) {
+        self.components
+            .iter()
+            .flat_map(Component::sizes)
+            .fold((0, 0), |(packets, octets), (copies, length)| {
+                (packets + u64::from(copies), octets + u64::from(copies) * length as u64)
+            })
+    }
+}
+
+impl Component {
+    /// A component without signatures that occurred once.
+    pub fn new(tag: u8, body: &[u8]) -> Self {
+        Self {
+            tag,
+            body: body.into(),
+            copies: 1,
+            signatures: Vec::new(),
+        }
+    }
+
+    /// Its key, if it is one that has an identity.
+    pub fn key(&self) -> Option<Key<'_>> {
+        matches!(self.tag, tag::PUBLIC_KEY | tag::PUBLIC_SUBKEY).then(|| Key::read(&self.body).ok())?
+    }
+
+    /// Some valid self-signature attaches it to its primary key, or revokes it.
+    pub fn is_bound(&self) -> bool {
+        self.signatures.iter().any(|signature| signature.facts.binds())
+    }
+
+    pub(crate) fn sort_key(&self) -> (u8, &[u8]) {
+        let group = match self.tag {
+            tag::PUBLIC_KEY => 0,
+            tag::USER_ID => 1,
+            tag::USER_ATTRIBUTE => 2,
+            _ => 3,
+        };
+        (group, &self.body)
+    }
+
+    fn sizes(&self) -> impl Iterator<Item = (u32, usize)> {
+        let signatures = self
+            .signatures
+            .iter()
+            .map(|signature| (signature.copies, signature.body.len()));
+        std::iter::once((self.copies, self.body.len())).chain(signatures)
+    }
+}
+
+impl Attached {
+    /// A signature that occurred once and is yet to be verified.
+    pub fn new(body: &[u8]) -> Self {
+        Self {
+            body: body.into(),
+            copies: 1,
+            facts: Facts::default(),
+        }
+    }
+}
+
+fn canonical(mut components: Vec<Component>) -> Vec<Component> {
+    components.sort_by(|a, b| a.sort_key().cmp(&b.sort_key()));
+    components.dedup_by(|later, first| {
+        let equal = later.sort_key() == first.sort_key();
+        if equal {
+            first.copies = first.copies.saturating_add(later.copies);
+            first.signatures.append(&mut later.signatures);
+        }
+        equal
+    });
+    for component in &mut components {
+        component.signatures.sort_by(|a, b| a.body.cmp(&b.body));
+        component.signatures.dedup_by(|later, first| {
+            let equal = later.body == first.body;
+            if equal {
+                first.copies = first.copies.saturating_add(later.copies);
+            }
+            equal
+        });
+    }
+    components
+}

@@ -1,0 +1,104 @@
+//! Verdicts: what the verifier found about one signature in its place.
+//!
+//! A verdict is facts, not judgement: projections and policies read it without any cryptography, today's and later
+//! ones. It is stored with the signature.
+
+use crate::packet::key::KeyId;
+
+/// Which facts are known by this build; a stored record with a smaller number is verified anew.
+pub const VERIFIER_VERSION: u8 = 1;
+
+/// What is known about a signature.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    bits: u16,
+    /// Signature type (RFC 9580 §5.2.1), 0 if unreadable.
+    pub kind: u8,
+    /// Seconds since 1970, 0 if unknown.
+    pub created: u32,
+    /// Seconds since 1970, 0 for never.
+    pub expires: u32,
+    /// Who claims to have made it; zero if it does not say.
+    pub issuer: KeyId,
+}
+
+/// One fact. The numbers are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u16)]
+pub enum Fact {
+    /// The packet's fields make sense.
+    Readable = 1,
+    /// Its type fits its place.
+    Fitting = 1 << 1,
+    /// The packet names the primary key as its issuer, or names nobody and is the primary key's.
+    Own = 1 << 2,
+    /// The two clear octets equal the digest over its place.
+    DigestMatches = 1 << 3,
+    /// Cryptographically made by the primary key over its place.
+    Valid = 1 << 4,
+    /// Nobody can tell: its algorithm or hash is not known here.
+    Unverifiable = 1 << 5,
+    /// It arrived in some copy in which its component had a valid self-signature.
+    Witnessed = 1 << 6,
+    /// Marked as not for publication.
+    Local = 1 << 7,
+    /// It binds a subkey for signing without the subkey's own consent.
+    BackSignatureMissing = 1 << 8,
+    /// A revocation that also holds for the past.
+    Hard = 1 << 9,
+}
+
+impl Facts {
+    /// Is this fact known?
+    pub fn has(&self, fact: Fact) -> bool {
+        self.bits & fact as u16 != 0
+    }
+
+    /// Adds a fact if `holds`.
+    pub fn note(&mut self, fact: Fact, holds: bool) {
+        if holds {
+            self.bits |= fact as u16;
+        }
+    }
+
+    /// A valid signature of the certificate's owner, in a place where it belongs.
+    pub fn own_valid(&self) -> bool {
+        self.has(Fact::Valid) && self.has(Fact::Fitting)
+    }
+
+    /// A valid self-signature that attaches or revokes its component (for a subkey: with consent where it is needed).
+    pub fn binds(&self) -> bool {
+        self.own_valid() && !self.has(Fact::BackSignatureMissing)
+    }
+
+    /// Somebody else's, in a place where it belongs, and over this very place as far as its clear octets tell.
+    pub fn plausible(&self) -> bool {
+        !self.has(Fact::Own) && self.has(Fact::Fitting) && self.has(Fact::DigestMatches)
+    }
+
+    /// Claims to be the owner's, and nobody can tell whether it is; its clear octets match.
+    pub fn own_unverifiable(&self) -> bool {
+        self.has(Fact::Own) && self.has(Fact::Fitting) && self.has(Fact::Unverifiable) && self.has(Fact::DigestMatches)
+    }
+
+    /// The stored form of the facts.
+    pub fn bits(&self) -> u16 {
+        self.bits
+    }
+
+    /// Takes back what [`Facts::bits`] gave.
+    pub fn from_bits(bits: u16) -> Self {
+        Self {
+            bits,
+            ..Self::default()
+        }
+    }
+
+    /// Facts of the same packet in the same place that arrived in two copies.
+    pub fn join(&self, other: &Self) -> Self {
+        Self {
+            bits: self.bits | other.bits,
+            ..*self
+        }
+    }
+}

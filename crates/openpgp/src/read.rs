@@ -1,0 +1,261 @@
+//! Reading keyrings: octets to certificates, and what could not be read.
+//!
+//! Never fails as a whole. Whatever is read stays read; the rest is reported with its place and reason.
+
+use crate::cert::{Attached, Cert, Component};
+use crate::packet::key::{Key, KeyError};
+use crate::packet::{Frame, FrameError, Frames, tag};
+use crate::policy::Limits;
+use std::fmt;
+use thiserror::Error;
+
+/// What a keyring holds.
+#[derive(Debug, Default)]
+pub struct Keyring {
+    /// Certificates, not yet verified.
+    pub certs: Vec<Incoming>,
+    /// Signatures that came before any key: a revocation published on its own, for instance.
+    pub bare_signatures: Vec<Box<[u8]>>,
+    /// What became no certificate.
+    pub refused: Vec<Refused>,
+}
+
+/// A certificate as it arrived.
+#[derive(Debug)]
+pub struct Incoming {
+    /// Its packets.
+    pub cert: Cert,
+    /// Packets left out on reading.
+    pub dropped: Vec<DroppedPacket>,
+}
+
+/// A packet that is no part of what is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DroppedPacket {
+    /// Packet type.
+    pub tag: u8,
+    /// Octets of its body.
+    pub octets: usize,
+    /// Why.
+    pub reason: DropReason,
+}
+
+/// Why a packet is left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum DropReason {
+    /// Longer than the limit for its type.
+    #[error("longer than the limit of {0} octets")]
+    TooLong(u64),
+    /// Certificates don't hold packets of this type.
+    #[error("packets of this type are not part of a certificate")]
+    Foreign,
+    /// A signature behind a packet that was left out.
+    #[error("belongs to a packet that was left out")]
+    Orphan,
+}
+
+/// Input that became no certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Octets before it.
+    pub offset: usize,
+    /// Why.
+    pub reason: RefuseReason,
+}
+
+/// Why input became no certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum RefuseReason {
+    /// Somebody published a secret.
+    #[error("this is a SECRET key: whoever sees it can sign and read in your name; it was not stored")]
+    SecretKey,
+    /// Its primary key has no identity.
+    #[error("{0}")]
+    Key(#[from] KeyError),
+    /// Its primary key packet is longer than the limit.
+    #[error("key packet is longer than the limit of {0} octets")]
+    KeyTooLong(u64),
+    /// More packets than the limit in one certificate.
+    #[error("certificate has more than {0} packets")]
+    TooManyPackets(u64),
+    /// Something compressed, which is never unpacked.
+    #[error("compressed data is not accepted: send the keys themselves")]
+    Compressed,
+    /// What stands here is no packet.
+    #[error("{0}")]
+    Frame(#[from] FrameError),
+    /// Packets that belong to no key.
+    #[error("no public key comes before this packet of type {0}")]
+    NoKey(u8),
+}
+
+impl Keyring {
+    /// Reads concatenated certificates.
+    pub fn read(input: &[u8], limits: &Limits) -> Self {
+        let mut reader = Reader {
+            limits,
+            keyring: Self::default(),
+            state: State::Start,
+        };
+        let mut frames = Frames::new(input);
+        loop {
+            let offset = frames.offset();
+            match frames.next() {
+                None => break,
+                Some(Ok(frame)) => reader.take(offset, &frame),
+                Some(Err(error)) => reader.refuse(offset, error.into()),
+            }
+        }
+        reader.close();
+        reader.keyring
+    }
+
+    /// Did any secret key packet occur?
+    pub fn holds_secret(&self) -> bool {
+        self.refused
+            .iter()
+            .any(|refused| refused.reason == RefuseReason::SecretKey)
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "at octet {}: {}", self.offset, self.reason)
+    }
+}
+
+struct Reader<'a> {
+    limits: &'a Limits,
+    keyring: Keyring,
+    state: State,
+}
+
+enum State {
+    /// No key yet.
+    Start,
+    /// Inside a certificate; its last component takes signatures if `attach`.
+    Open {
+        components: Vec<Component>,
+        dropped: Vec<DroppedPacket>,
+        packets: u64,
+        attach: bool,
+        offset: usize,
+    },
+    /// Behind something refused: everything up to the next key belongs to it.
+    Skip,
+}
+
+impl Reader<'_> {
+    fn take(&mut self, offset: usize, frame: &Frame<'_>) {
+        match frame.tag {
+            tag::SECRET_KEY | tag::SECRET_SUBKEY => self.refuse(offset, RefuseReason::SecretKey),
+            tag::PUBLIC_KEY => self.open(offset, &frame.body),
+            _ => match &mut self.state {
+                State::Skip => {}
+                State::Start => self.before_any_key(offset, frame),
+                State::Open { .. } => self.inside(frame),
+            },
+        }
+    }
+
+    fn open(&mut self, offset: usize, body: &[u8]) {
+        self.close();
+        if body.len() as u64 > self.limits.packet_octets {
+            return self.refuse(offset, RefuseReason::KeyTooLong(self.limits.packet_octets));
+        }
+        if let Err(error) = Key::read(body) {
+            return self.refuse(offset, error.into());
+        }
+        let components = vec![Component::new(tag::PUBLIC_KEY, body)];
+        self.state = State::Open {
+            components,
+            dropped: Vec::new(),
+            packets: 1,
+            attach: true,
+            offset,
+        };
+    }
+
+    fn before_any_key(&mut self, offset: usize, frame: &Frame<'_>) {
+        match frame.tag {
+            tag::SIGNATURE if frame.body.len() as u64 <= self.limits.signature_octets => {
+                self.keyring.bare_signatures.push(frame.body.as_ref().into());
+            }
+            tag::MARKER | tag::TRUST | tag::PADDING => {}
+            tag::COMPRESSED => self.refuse(offset, RefuseReason::Compressed),
+            other => self.refuse(offset, RefuseReason::NoKey(other)),
+        }
+    }
+
+    fn inside(&mut self, frame: &Frame<'_>) {
+        let State::Open {
+            components,
+            dropped,
+            packets,
+            attach,
+            offset,
+        } = &mut self.state
+        else {
+            return;
+        };
+        *packets += 1;
+        if *packets > self.limits.packets {
+            let (offset, reason) = (*offset, RefuseReason::TooManyPackets(self.limits.packets));
+            return self.refuse(offset, reason);
+        }
+        let mut drop = |reason| {
+            dropped.push(DroppedPacket {
+                tag: frame.tag,
+                octets: frame.body.len(),
+                reason,
+            })
+        };
+        let limit = self.limits.octets_for(frame.tag);
+        match frame.tag {
+            // Neither is part of anything, and neither parts what it stands between.
+            tag::MARKER | tag::TRUST | tag::PADDING => drop(DropReason::Foreign),
+            _ if frame.body.len() as u64 > limit => {
+                *attach &= frame.tag == tag::SIGNATURE;
+                drop(DropReason::TooLong(limit));
+            }
+            tag::SIGNATURE if !*attach => drop(DropReason::Orphan),
+            tag::SIGNATURE => {
+                let component = components.last_mut().expect("an open certificate has its primary key");
+                component.signatures.push(Attached::new(&frame.body));
+            }
+            tag::USER_ID | tag::USER_ATTRIBUTE | tag::PUBLIC_SUBKEY => {
+                components.push(Component::new(frame.tag, &frame.body));
+                *attach = true;
+            }
+            _ => {
+                *attach = false;
+                drop(DropReason::Foreign);
+            }
+        }
+    }
+
+    /// Notes a refusal. A frame error keeps the certificate before it; anything else gives it up.
+    fn refuse(&mut self, offset: usize, reason: RefuseReason) {
+        if matches!(reason, RefuseReason::Frame(_)) {
+            self.close();
+        }
+        self.state = State::Skip;
+        self.keyring.refused.push(Refused { offset, reason });
+    }
+
+    fn close(&mut self) {
+        let State::Open {
+            components,
+            dropped,
+            offset,
+            ..
+        } = std::mem::replace(&mut self.state, State::Start)
+        else {
+            return;
+        };
+        match Cert::new(components) {
+            Ok(cert) => self.keyring.certs.push(Incoming { cert, dropped }),
+            Err(error) => self.refuse(offset, error.into()),
+        }
+    }
+}

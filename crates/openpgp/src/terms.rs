@@ -1,0 +1,89 @@
+//! Terms: what a certificate can be found by.
+
+use crate::cert::Cert;
+use crate::packet::key::Key;
+use crate::packet::tag;
+use crate::project::Projection;
+
+/// A term; equal terms mean the same thing whatever certificate they come from.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Term {
+    /// Fingerprint of the primary key or a subkey: 16, 20 or 32 octets.
+    Fingerprint(Vec<u8>),
+    /// Key id of the primary key or a subkey.
+    KeyId([u8; 8]),
+    /// The e-mail address of a user id, in lower case.
+    Email(String),
+    /// A whole user id, in lower case.
+    UserId(String),
+    /// A word of a user id, in lower case.
+    Word(String),
+}
+
+/// Terms of a verified certificate, sorted. Only what users are shown can be found, except the primary key itself.
+pub fn terms(cert: &Cert, words_too: bool) -> Vec<Term> {
+    let mut terms = Vec::new();
+    let mut push_key = |key: &Key<'_>| {
+        terms.push(Term::Fingerprint(key.fingerprint.as_bytes().to_vec()));
+        terms.push(Term::KeyId(key.key_id.0));
+    };
+    push_key(&cert.key());
+    let shown = || cert.project(Projection::Served).map(|(component, _)| component);
+    shown()
+        .filter_map(|component| component.key())
+        .for_each(|key| push_key(&key));
+    for user_id in shown().filter(|component| component.tag == tag::USER_ID) {
+        let text = String::from_utf8_lossy(&user_id.body).to_lowercase();
+        terms.extend(email(&text).map(|email| Term::Email(email.to_owned())));
+        if words_too {
+            terms.extend(words(&text).map(|word| Term::Word(word.to_owned())));
+        }
+        terms.push(Term::UserId(text));
+    }
+    terms.sort();
+    terms.dedup();
+    terms
+}
+
+/// The address of a user id: between its only pair of angle brackets, or the whole if that looks like one. A user id
+/// in which two parts could be the address has none.
+pub fn email(user_id: &str) -> Option<&str> {
+    let candidate = match (user_id.matches('<').count(), user_id.matches('>').count()) {
+        (0, 0) => user_id.trim(),
+        (1, 1) => user_id.split_once('<')?.1.split_once('>')?.0.trim(),
+        _ => return None,
+    };
+    let (local, domain) = candidate.rsplit_once('@')?;
+    let sound =
+        !local.is_empty() && !domain.is_empty() && !candidate.contains(|c: char| c.is_whitespace() || c.is_control());
+    sound.then_some(candidate)
+}
+
+/// Words of a text: runs of letters and digits, of at least two characters.
+pub fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| !c.is_alphanumeric())
+        .filter(|word| word.chars().nth(1).is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_found_where_there_is_one() {
+        assert_eq!(email("Alice <a@example.org>"), Some("a@example.org"));
+        assert_eq!(email("a@example.org"), Some("a@example.org"));
+        assert_eq!(email("Alice <a@b> <c@d>"), None);
+        assert_eq!(email("Alice (a@b)"), None);
+        assert_eq!(email("Alice >a@b<"), None);
+        assert_eq!(email(""), None);
+    }
+
+    #[test]
+    fn words_are_runs_of_letters_and_digits() {
+        assert_eq!(
+            words("jörg a. müller <j.m@example.org>").collect::<Vec<_>>(),
+            ["jörg", "müller", "example", "org"]
+        );
+    }
+}
