@@ -8,9 +8,14 @@
 //! every tree node is one contiguous range. There is no second structure that could drift from the records.
 //!
 //! All calls block. Engines: [`sqlite`] (embedded, the default) and [`memory`] (for tests). One suite,
-//! [`conformance`], holds for every engine.
+//! `conformance`, holds for every engine.
 
+mod batch;
+#[cfg(test)]
+mod conformance;
+pub mod memory;
 mod record;
+pub mod sqlite;
 
 pub use record::{Dataset, Element, Realm, RecordId, Stored, Term};
 use thiserror::Error;
@@ -21,7 +26,13 @@ pub trait Store: Send + Sync {
     fn get(&self, realm: Realm, ids: &[RecordId]) -> Result<Vec<Option<Stored>>, StoreError>;
 
     /// Records found by `term`, in order of their ids, after `after`, at most `limit` of them.
-    fn find(&self, realm: Realm, term: &Term, after: Option<&RecordId>, limit: usize) -> Result<Vec<Stored>, StoreError>;
+    fn find(
+        &self,
+        realm: Realm,
+        term: &Term,
+        after: Option<&RecordId>,
+        limit: usize,
+    ) -> Result<Vec<Stored>, StoreError>;
 
     /// Records that hold any of these elements of `dataset`; each record once. An element can stand for several records.
     fn by_element(&self, dataset: Dataset, elements: &[Vec<u8>]) -> Result<Vec<Stored>, StoreError>;
@@ -59,9 +70,19 @@ pub trait Snapshot {
     /// Records after `after` in order of their ids, at most `limit` of them.
     fn records(&self, realm: Realm, after: Option<&RecordId>, limit: usize) -> Result<Vec<Stored>, StoreError>;
     /// Rows of the term table after `after`, in the order of (kind, text, id), at most `limit` of them.
-    fn terms(&self, realm: Realm, after: Option<&(Term, RecordId)>, limit: usize) -> Result<Vec<(Term, RecordId)>, StoreError>;
+    fn terms(
+        &self,
+        realm: Realm,
+        after: Option<&(Term, RecordId)>,
+        limit: usize,
+    ) -> Result<Vec<(Term, RecordId)>, StoreError>;
     /// Rows of the element table after `after`, in the order of (bytes, id), at most `limit` of them.
-    fn elements(&self, dataset: Dataset, after: Option<&(Vec<u8>, RecordId)>, limit: usize) -> Result<Vec<(Vec<u8>, RecordId)>, StoreError>;
+    fn elements(
+        &self,
+        dataset: Dataset,
+        after: Option<&(Vec<u8>, RecordId)>,
+        limit: usize,
+    ) -> Result<Vec<(Vec<u8>, RecordId)>, StoreError>;
     /// The change counters this view includes.
     fn vector(&self) -> Result<Vector, StoreError>;
     /// How many records of `realm` this view holds, as the writers count them.
@@ -101,6 +122,11 @@ pub struct Record {
     pub terms: Vec<Term>,
     /// What stands for it in the reconciled sets; duplicates are folded.
     pub elements: Vec<Element>,
+}
+
+impl Record {
+    /// The most octets of data.
+    pub const OCTETS_MAX: usize = 64 << 20;
 }
 
 /// What an update did to one id.

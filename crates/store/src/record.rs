@@ -11,7 +11,9 @@ pub struct RecordId(Box<[u8]>);
 impl RecordId {
     /// Takes 1 to 64 octets; `None` for anything else.
     pub fn new(octets: &[u8]) -> Option<Self> {
-        (1..=Self::OCTETS_MAX).contains(&octets.len()).then(|| Self(octets.into()))
+        (1..=Self::OCTETS_MAX)
+            .contains(&octets.len())
+            .then(|| Self(octets.into()))
     }
 
     /// Its octets.
