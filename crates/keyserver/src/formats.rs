@@ -52,3 +52,8 @@ pub fn store_term(term: &Term) -> keyrink_store::Term {
     };
     keyrink_store::Term { kind, text }
 }
+
+/// Octets in lower-case hexadecimal.
+pub fn hexadecimal(octets: &[u8]) -> String {
+    octets.iter().map(|octet| format!("{octet:02x}")).collect()
+}

@@ -18,13 +18,22 @@ pub struct Hidden {
 /// Packets of a verified certificate that are kept from users, at most `limit` of them. The signatures of a hidden
 /// component are hidden with it and not listed.
 pub fn hidden(cert: &Cert, limit: usize) -> Vec<Hidden> {
-    let shown: BTreeMap<usize, Vec<usize>> =
-        cert.shown(Projection::Served).map(|(at, signatures)| (at, signatures.collect())).collect();
+    let shown: BTreeMap<usize, Vec<usize>> = cert
+        .shown(Projection::Served)
+        .map(|(at, signatures)| (at, signatures.collect()))
+        .collect();
     let components = cert.components().iter().enumerate();
     let hidden = components.flat_map(|(at, component)| match shown.get(&at) {
-        None => vec![Hidden { part: name(component), reason: component_reason(component) }],
+        None => vec![Hidden {
+            part: name(component),
+            reason: component_reason(component),
+        }],
         Some(signatures) => {
-            let missing = component.signatures.iter().enumerate().filter(|(nth, _)| !signatures.contains(nth));
+            let missing = component
+                .signatures
+                .iter()
+                .enumerate()
+                .filter(|(nth, _)| !signatures.contains(nth));
             let hidden = missing.map(|(_, signature)| Hidden {
                 part: format!("{} on {}", signature_name(signature), name(component)),
                 reason: signature_reason(signature),
@@ -36,7 +45,11 @@ pub fn hidden(cert: &Cert, limit: usize) -> Vec<Hidden> {
 }
 
 fn name(component: &Component) -> String {
-    let key = || component.key().map_or_else(|| "that is unreadable".to_owned(), |key| key.fingerprint.to_string());
+    let key = || {
+        component
+            .key()
+            .map_or_else(|| "that is unreadable".to_owned(), |key| key.fingerprint.to_string())
+    };
     match component.tag {
         tag::PUBLIC_KEY => format!("primary key {}", key()),
         tag::PUBLIC_SUBKEY => format!("subkey {}", key()),
@@ -50,8 +63,12 @@ fn signature_name(signature: &Attached) -> String {
 }
 
 fn component_reason(component: &Component) -> &'static str {
-    let misses_consent =
-        || component.signatures.iter().any(|signature| signature.facts.has(Fact::BackSignatureMissing));
+    let misses_consent = || {
+        component
+            .signatures
+            .iter()
+            .any(|signature| signature.facts.has(Fact::BackSignatureMissing))
+    };
     match component.tag {
         tag::PUBLIC_KEY => "no valid self-signature shows that anybody holds this key",
         tag::USER_ATTRIBUTE => "user attributes are kept for peers, but not shown",
