@@ -3,6 +3,7 @@
 //! Everything costly (reading, verification, the form in which a new certificate is stored) happens before the
 //! store is asked, on the caller's thread; inside the transaction there is only merging.
 
+use crate::config::Config;
 use crate::formats::{self, OPENPGP};
 use keyrink_openpgp::armor::{self, ArmorError};
 use keyrink_openpgp::cert::{Cert, Component};
@@ -75,7 +76,7 @@ pub enum Outcome {
 }
 
 /// A part of a submission that users will not see.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Dropped {
     /// Which part.
     pub part: String,
@@ -107,6 +108,19 @@ pub enum IngestError {
 }
 
 impl Ingest {
+    /// The write path as configured.
+    pub fn new(config: &Config, store: Arc<dyn Store>) -> Self {
+        let limits = &config.limits;
+        let limits = Limits {
+            packet_octets: limits.packet_octets.get(),
+            signature_octets: limits.signature_octets.get(),
+            user_id_octets: limits.user_id_octets.get(),
+            certificate_octets: limits.certificate_octets.get(),
+            packets: limits.packets.get(),
+        };
+        Self { store, limits, words: config.search.words }
+    }
+
     /// Takes a submission: armored or binary, any number of certificates, bare revocations.
     pub fn submit(&self, octets: &[u8]) -> Result<Report, IngestError> {
         if octets.trim_ascii().is_empty() {
