@@ -1,1 +1,3 @@
 //! OpenPGP certificates as a keyserver needs them.
+
+pub mod crypto;
