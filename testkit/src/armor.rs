@@ -14,6 +14,18 @@ pub fn armor(octets: &[u8]) -> String {
     out
 }
 
+/// The octets of the first armored block in `text`; empty if there is none.
+pub fn dearmor(text: &str) -> Vec<u8> {
+    let lines = text
+        .lines()
+        .map(str::trim_end)
+        .skip_while(|line| !line.starts_with("-----BEGIN "));
+    let body = lines
+        .skip_while(|line| !line.is_empty())
+        .take_while(|line| !line.starts_with(['=', '-']));
+    base64_decode(&body.collect::<String>())
+}
+
 /// `text` percent-encoded as a field of an urlencoded form.
 pub fn form_encode(text: &str) -> String {
     let mut out = String::with_capacity(text.len() * 5 / 4);
@@ -37,6 +49,26 @@ pub fn hex(octets: &[u8]) -> String {
         .flat_map(|octet| [octet >> 4, octet & 15])
         .map(|digit| char::from(HEX[usize::from(digit)]))
         .collect()
+}
+
+/// The octets of standard base64; anything else in `text` is skipped.
+pub(crate) fn base64_decode(text: &str) -> Vec<u8> {
+    let digits: Vec<u32> = text
+        .bytes()
+        .filter_map(|octet| BASE64.iter().position(|digit| *digit == octet))
+        .map(|digit| digit as u32)
+        .collect();
+    let group = |digits: &[u32]| {
+        let word = digits
+            .iter()
+            .enumerate()
+            .fold(0, |word, (place, digit)| word | digit << (26 - 6 * place));
+        word.to_be_bytes()
+            .into_iter()
+            .take(digits.len() * 6 / 8)
+            .collect::<Vec<_>>()
+    };
+    digits.chunks(4).flat_map(group).collect()
 }
 
 fn put_base64(out: &mut String, octets: &[u8]) {
@@ -83,7 +115,14 @@ mod tests {
             let mut out = String::new();
             put_base64(&mut out, plain.as_bytes());
             assert_eq!(out, coded);
+            assert_eq!(base64_decode(coded), plain.as_bytes());
         }
+    }
+
+    #[test]
+    fn armor_comes_off_again() {
+        let octets: Vec<u8> = (0..=255).collect();
+        assert_eq!(dearmor(&format!("Hello\n{}", armor(&octets))), octets);
     }
 
     #[test]

@@ -5,10 +5,16 @@
 //!   under test, and without its idea of the format.
 //! * [`generate`]: small certificates by the thousand.
 //! * [`peers`]: SKS, GnuPG, Sequoia and others as fixtures.
+//! * [`load`], [`crash`], [`bench`]: Keyrink under load, killed, and beside SKS.
 //! * [`http`]: a client that can also send what no client should.
 
+pub mod bench;
+pub mod crash;
 pub mod generate;
 pub mod http;
+pub mod keyring;
+pub mod load;
+pub mod machine;
 pub mod peers;
 
 mod armor;
@@ -18,7 +24,7 @@ mod key;
 mod packet;
 mod signature;
 
-pub use armor::{armor, form_encode, hex};
+pub use armor::{armor, dearmor, form_encode, hex};
 pub use certificate::{Certificate, HOSTILE_USER_IDS};
 pub use error::Error;
 pub use key::{Algorithm, EPOCH, Key};

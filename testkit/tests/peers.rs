@@ -1,8 +1,13 @@
 //! The fixtures with the real programs, and the real programs' judgement of generated certificates.
 
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::process::Command;
+use std::thread;
+
 use keyrink_testkit::http::Client;
-use keyrink_testkit::peers::{Gpg, Sks, SksOptions, Sq};
-use keyrink_testkit::{Certificate, HOSTILE_USER_IDS, Key, Reason, generate};
+use keyrink_testkit::peers::{Chromium, Gpg, Postgres, Script, Sks, SksOptions, Sq, run};
+use keyrink_testkit::{Certificate, Error, HOSTILE_USER_IDS, Key, Reason, generate};
 
 /// `gpg --check-sigs` in machine form: per signature the verdict (`!` good, `-` bad, `?` unknown signer) and class.
 fn verdicts(gpg: &Gpg) -> Vec<(char, String)> {
@@ -143,4 +148,43 @@ fn an_empty_sks_starts() {
     .unwrap();
     let stats = Client::new(sks.http()).get("/pks/lookup?op=stats").unwrap();
     assert_eq!(stats.status, 200);
+}
+
+#[test]
+fn script_runs_in_chromium_only_when_allowed() {
+    const PAGE: &str = "<!doctype html><title>before</title><p class=a>one<p class=a>two &lt;b&gt;\
+        <form action=/found><input name=q><button>Go</button></form><script>document.title='after'</script>";
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    thread::spawn(move || {
+        for connection in listener.incoming() {
+            let mut connection = connection.unwrap();
+            let _ = connection.read(&mut [0; 4096]);
+            let length = PAGE.len();
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {length}\r\n");
+            let _ = write!(connection, "{head}Connection: close\r\n\r\n{PAGE}");
+        }
+    });
+    for (script, title) in [(Script::On, "after"), (Script::Off, "before")] {
+        let mut browser = Chromium::start(script).unwrap();
+        browser.open(&url).unwrap();
+        assert_eq!(browser.title().unwrap(), title);
+        assert_eq!(browser.texts("p.a").unwrap(), ["one", "two <b>"]);
+        browser.fill("input", "a b").unwrap();
+        browser.click("button").unwrap();
+        assert_eq!(browser.url().unwrap(), format!("{url}found?q=a+b"));
+        assert!(browser.source().unwrap().contains("<title>"));
+        assert!(browser.screenshot().unwrap().starts_with(b"\x89PNG"));
+    }
+}
+
+#[test]
+fn postgres_answers() {
+    let server = match Postgres::start() {
+        Err(error @ Error::Missing { .. }) => return eprintln!("skipped: {error}"),
+        result => result.unwrap(),
+    };
+    let mut psql = Command::new("psql");
+    let output = run(psql.args([&server.url(), "-Atc", "select 6 * 7"]), "postgresql-client").unwrap();
+    assert_eq!(output.stdout, b"42\n");
 }

@@ -142,7 +142,7 @@ pub fn free_port() -> Result<u16, Error> {
 
 const READY_WITHIN: Duration = Duration::from_secs(30);
 const STOP_WITHIN: Duration = Duration::from_secs(10);
-const POLL: Duration = Duration::from_millis(5);
+const POLL: Duration = Duration::from_millis(1);
 const LOG_END_OCTETS: usize = 2000;
 
 fn missing(error: std::io::Error, program: &str, package: &'static str) -> Error {
