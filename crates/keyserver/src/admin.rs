@@ -45,11 +45,23 @@ pub enum AdminError {
 
 /// Opens the store that the configuration names, to read and write.
 pub fn open_store(config: &Config, durability: Durability) -> Result<SqliteStore, StoreError> {
-    SqliteStore::open(&config.store.directory, &Options { durability, ..Options::default() })
+    SqliteStore::open(
+        &config.store.directory,
+        &Options {
+            durability,
+            ..Options::default()
+        },
+    )
 }
 
 fn open_to_read(config: &Config) -> Result<SqliteStore, StoreError> {
-    SqliteStore::open(&config.store.directory, &Options { read_only: true, ..Options::default() })
+    SqliteStore::open(
+        &config.store.directory,
+        &Options {
+            read_only: true,
+            ..Options::default()
+        },
+    )
 }
 
 /// `keyrink rebuild`
@@ -69,7 +81,12 @@ pub fn rebuild(arguments: &cli::Rebuild) -> Result<(), AdminError> {
             let cert = stored.and_then(|stored| Cert::decode(&stored.data).ok());
             cert.map_or(Decision::Keep, |cert| Decision::Put(formats::record(&cert, words)))
         });
-        store.update(Batch { realm: OPENPGP, ids, decide, notes: Vec::new() })?;
+        store.update(Batch {
+            realm: OPENPGP,
+            ids,
+            decide,
+            notes: Vec::new(),
+        })?;
         progress.at(done, done);
     }
     progress.finish();
@@ -100,7 +117,9 @@ fn for_each_record(
     loop {
         let page = snapshot.records(OPENPGP, after.as_ref(), PAGE_RECORDS)?;
         page.iter().try_for_each(&mut visit)?;
-        let Some(last) = page.into_iter().next_back() else { return Ok(()) };
+        let Some(last) = page.into_iter().next_back() else {
+            return Ok(());
+        };
         after = Some(last.id);
     }
 }

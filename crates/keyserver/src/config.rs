@@ -163,7 +163,7 @@ section! {
         /// The longest user id, in octets.
         user_id_octets: NonZeroU64 = nonzero64(16 << 10);
         /// The longest certificate with everything kept of it, in octets.
-        certificate_octets: NonZeroU64 = nonzero64(8 << 20);
+        certificate_octets: NonZeroU64 = nonzero64(16 << 20);
         /// The most packets of one certificate.
         packets: NonZeroU64 = nonzero64(20_000);
     }

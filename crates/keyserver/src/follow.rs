@@ -17,8 +17,13 @@ impl Follower {
     /// certificates there current, and removes change rows that are older than a week.
     pub fn start(store: Arc<dyn Store>) -> std::io::Result<Self> {
         let (stop, stopped) = mpsc::channel();
-        let thread = std::thread::Builder::new().name("keyrink-follow".into()).spawn(move || follow(&*store, &stopped))?;
-        Ok(Self { stop: Some(stop), thread: Some(thread) })
+        let thread = std::thread::Builder::new()
+            .name("keyrink-follow".into())
+            .spawn(move || follow(&*store, &stopped))?;
+        Ok(Self {
+            stop: Some(stop),
+            thread: Some(thread),
+        })
     }
 }
 
@@ -44,7 +49,13 @@ fn follow(store: &dyn Store, stopped: &mpsc::Receiver<()>) {
     while let Err(mpsc::RecvTimeoutError::Timeout) = stopped.recv_timeout(POLL_EVERY) {
         let result = read_changes(store, &mut seen);
         rounds = rounds.wrapping_add(1);
-        let result = result.and_then(|()| if rounds % MAINTAIN_EVERY == 1 { maintain(store) } else { Ok(()) });
+        let result = result.and_then(|()| {
+            if rounds % MAINTAIN_EVERY == 1 {
+                maintain(store)
+            } else {
+                Ok(())
+            }
+        });
         // One line when it goes and one when it comes back, not one each second.
         match result {
             Err(error) if !away.swap(true, Ordering::Relaxed) => tracing::error!(%error, "changes can't be read"),
@@ -62,7 +73,11 @@ fn read_changes(store: &dyn Store, seen: &mut Option<Vector>) -> Result<(), Stor
     loop {
         let rows = store.changes(seen, ROWS)?;
         for row in &rows {
-            let name = if row.added { "keyrink_elements_added_total" } else { "keyrink_elements_removed_total" };
+            let name = if row.added {
+                "keyrink_elements_added_total"
+            } else {
+                "keyrink_elements_removed_total"
+            };
             metrics::counter!(name, "dataset" => crate::formats::dataset_name(row.element.dataset)).increment(1);
             let newest = seen.entry(row.writer).or_default();
             *newest = row.n.max(*newest);
@@ -79,6 +94,8 @@ fn count(store: &dyn Store) -> Result<(), StoreError> {
 }
 
 fn maintain(store: &dyn Store) -> Result<(), StoreError> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |now| now.as_secs());
     store.maintain(now.saturating_sub(KEEP_SECS))
 }

@@ -30,7 +30,10 @@ pub fn record(cert: &Cert, words: bool) -> Record {
 
 /// The elements that stand for a certificate in the reconciled sets.
 pub fn elements(cert: &Cert) -> Vec<Element> {
-    let sks = cert.sks_digest().map(|digest| Element { dataset: SKS, bytes: digest.to_vec() });
+    let sks = cert.sks_digest().map(|digest| Element {
+        dataset: SKS,
+        bytes: digest.to_vec(),
+    });
     sks.into_iter().collect()
 }
 
@@ -38,7 +41,9 @@ pub fn elements(cert: &Cert) -> Vec<Element> {
 pub fn store_terms(cert: &Cert, words: bool) -> Vec<keyrink_store::Term> {
     let terms = terms::terms(cert, words);
     let terms = terms.iter().map(store_term);
-    terms.filter(|term| (1..=keyrink_store::Term::OCTETS_MAX).contains(&term.text.len())).collect()
+    terms
+        .filter(|term| (1..=keyrink_store::Term::OCTETS_MAX).contains(&term.text.len()))
+        .collect()
 }
 
 /// A term as the store knows it. The numbers are stored.

@@ -118,7 +118,11 @@ impl Ingest {
             certificate_octets: limits.certificate_octets.get(),
             packets: limits.packets.get(),
         };
-        Self { store, limits, words: config.search.words }
+        Self {
+            store,
+            limits,
+            words: config.search.words,
+        }
     }
 
     /// Takes a submission: armored or binary, any number of certificates, bare revocations.
@@ -141,7 +145,10 @@ impl Ingest {
         let mut prepared = self.prepare(keyring.certs)?;
         for signature in &keyring.bare_signatures {
             match self.place(signature)? {
-                Some(cert) => prepared.extend(self.prepare(vec![Incoming { cert, dropped: Vec::new() }])?),
+                Some(cert) => prepared.extend(self.prepare(vec![Incoming {
+                    cert,
+                    dropped: Vec::new(),
+                }])?),
                 None => refused.push("a signature on its own fits no key that is stored here".to_owned()),
             }
         }
@@ -156,15 +163,23 @@ impl Ingest {
             outcome,
             dropped: prepared.dropped(),
         });
-        Ok(Report { certs: certs.collect(), refused })
+        Ok(Report {
+            certs: certs.collect(),
+            refused,
+        })
     }
 
     /// Verifies certificates and makes their stored form, reusing verdicts of the copies in the store.
     pub fn prepare(&self, incoming: Vec<Incoming>) -> Result<Vec<Prepared>, StoreError> {
-        let ids: Vec<RecordId> = incoming.iter().map(|incoming| formats::record_id(&incoming.cert)).collect();
+        let ids: Vec<RecordId> = incoming
+            .iter()
+            .map(|incoming| formats::record_id(&incoming.cert))
+            .collect();
         let stored = self.store.get(OPENPGP, &ids)?;
         let all = incoming.into_iter().zip(ids).zip(stored);
-        Ok(all.map(|((incoming, id), stored)| self.prepare_one(incoming, id, stored)).collect())
+        Ok(all
+            .map(|((incoming, id), stored)| self.prepare_one(incoming, id, stored))
+            .collect())
     }
 
     /// Merges certificates into the store in one transaction, together with `notes`.
@@ -183,7 +198,11 @@ impl Ingest {
             notes,
         };
         let applied = self.store.update(batch)?;
-        Ok(prepared.iter().zip(applied).map(|(prepared, applied)| prepared.outcome(applied)).collect())
+        Ok(prepared
+            .iter()
+            .zip(applied)
+            .map(|(prepared, applied)| prepared.outcome(applied))
+            .collect())
     }
 
     fn prepare_one(&self, incoming: Incoming, id: RecordId, stored: Option<Stored>) -> Prepared {
@@ -205,18 +224,33 @@ impl Ingest {
             });
         }
         let record = formats::record(&cert, self.words);
-        Prepared { cert, id, record, dropped, known: known.is_some_and(|known| known.is_presentable()) }
+        Prepared {
+            cert,
+            id,
+            record,
+            dropped,
+            known: known.is_some_and(|known| known.is_presentable()),
+        }
     }
 
     /// A copy of the stored certificate that a bare signature belongs to, with nothing but what the signature needs.
     fn place(&self, signature: &[u8]) -> Result<Option<Cert>, StoreError> {
-        let Some(read) = Signature::read(signature) else { return Ok(None) };
-        let fingerprints = read.issuer_fingerprints.iter().map(|octets| Term::Fingerprint(octets.to_vec()));
+        let Some(read) = Signature::read(signature) else {
+            return Ok(None);
+        };
+        let fingerprints = read
+            .issuer_fingerprints
+            .iter()
+            .map(|octets| Term::Fingerprint(octets.to_vec()));
         let terms = fingerprints.chain(read.issuers.iter().map(|id| Term::KeyId(id.0)));
         for term in terms.take(BARE_ISSUERS_MAX) {
-            let found = self.store.find(OPENPGP, &formats::store_term(&term), None, BARE_CANDIDATES_MAX)?;
+            let found = self
+                .store
+                .find(OPENPGP, &formats::store_term(&term), None, BARE_CANDIDATES_MAX)?;
             for stored in found {
-                let Ok(mut cert) = Cert::decode(&stored.data) else { continue };
+                let Ok(mut cert) = Cert::decode(&stored.data) else {
+                    continue;
+                };
                 if verify::place(&mut cert, signature) {
                     return Ok(only(&cert, signature));
                 }
@@ -234,16 +268,34 @@ const BARE_CANDIDATES_MAX: usize = 4;
 const DROPPED_MAX: usize = 100;
 
 fn decide(new: &Prepared, old: Option<&Stored>, limits: &Limits, words: bool) -> Decision {
-    let Some(old) = old else { return Decision::Put(new.record.clone()) };
+    let Some(old) = old else {
+        return if limits.bears(&new.cert) {
+            Decision::Put(new.record.clone())
+        } else {
+            Decision::Keep
+        };
+    };
     if old.data == new.record.data {
         return Decision::Keep;
     }
     // What can't be read any more is left for `check` to report; it must not be replaced by less.
-    let Ok(cert) = Cert::decode(&old.data) else { return Decision::Keep };
-    let Some(mut merged) = merge(cert, new.cert.clone()) else { return Decision::Keep };
+    let Ok(cert) = Cert::decode(&old.data) else {
+        return Decision::Keep;
+    };
+    let Some(mut merged) = merge(cert, new.cert.clone()) else {
+        return Decision::Keep;
+    };
     limits.trim(&mut merged);
+    if !limits.bears(&merged) {
+        tracing::warn!(fingerprint = %merged.key().fingerprint, "the owner's signatures exceed the limits: not merged");
+        return Decision::Keep;
+    }
     let record = formats::record(&merged, words);
-    if record.data == old.data { Decision::Keep } else { Decision::Put(record) }
+    if record.data == old.data {
+        Decision::Keep
+    } else {
+        Decision::Put(record)
+    }
 }
 
 impl Prepared {
@@ -259,7 +311,10 @@ impl Prepared {
     /// What users will not see of it, packets left out on reading first.
     pub fn dropped(&self) -> Vec<Dropped> {
         let hidden = explain::hidden(&self.cert, DROPPED_MAX);
-        let hidden = hidden.into_iter().map(|hidden| Dropped { part: hidden.part, reason: hidden.reason.to_owned() });
+        let hidden = hidden.into_iter().map(|hidden| Dropped {
+            part: hidden.part,
+            reason: hidden.reason.to_owned(),
+        });
         self.dropped.iter().cloned().chain(hidden).take(DROPPED_MAX).collect()
     }
 }
@@ -268,7 +323,10 @@ impl Prepared {
 fn only(cert: &Cert, signature: &[u8]) -> Option<Cert> {
     let mut components = vec![Component::new(cert.primary().tag, &cert.primary().body)];
     let holder = cert.components().iter().enumerate().find_map(|(at, component)| {
-        let attached = component.signatures.iter().find(|attached| *attached.body == *signature)?;
+        let attached = component
+            .signatures
+            .iter()
+            .find(|attached| *attached.body == *signature)?;
         Some((at, component, attached.clone()))
     });
     let (at, component, attached) = holder?;

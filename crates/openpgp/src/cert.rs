@@ -74,7 +74,7 @@ impl Cert {
         let key = self.key();
         let mut id = key.fingerprint.as_bytes().to_vec();
         if key.version <= 3 || !key.canonical {
-            id.extend_from_slice(&crate::crypto::sha1(&[&self.primary().body])[..8]);
+            id.extend_from_slice(&crate::crypto::digest::sha1(&[&self.primary().body])[..8]);
         }
         id
     }

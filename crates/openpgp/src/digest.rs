@@ -1,6 +1,6 @@
 //! The digest by which SKS v1 peers know a certificate: MD5 over its packets, sorted.
 
-use crate::crypto;
+use crate::crypto::digest;
 
 /// 16 octets that stand for a certificate in v1 datasets; in reconciliation they become an element.
 pub type SksDigest = [u8; 16];
@@ -20,5 +20,5 @@ pub fn sks_digest<'a>(packets: impl IntoIterator<Item = (u8, &'a [u8])>) -> SksD
         .zip(&packets)
         .flat_map(|(head, (_, body))| [&head[..], body])
         .collect();
-    crypto::md5(&parts)
+    digest::md5(&parts)
 }

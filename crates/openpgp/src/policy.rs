@@ -1,10 +1,11 @@
 //! Policy: how much of a certificate is kept, and what is least worth keeping.
 
-use crate::cert::{Attached, Cert, Component};
-use crate::crypto;
+use crate::cert::{Cert, Component};
+use crate::crypto::digest;
 use crate::facts::{Fact, Facts};
 use crate::packet::tag;
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 
 /// Bounds on what is read and kept. The defaults hold every certificate of today's networks that is in real use.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +28,7 @@ impl Default for Limits {
             packet_octets: 1 << 20,
             signature_octets: 128 << 10,
             user_id_octets: 16 << 10,
-            certificate_octets: 8 << 20,
+            certificate_octets: 16 << 20,
             packets: 20_000,
         }
     }
@@ -44,62 +45,154 @@ impl Limits {
 
     /// Drops the least valuable packets of a verified certificate until it fits; says how many went.
     ///
-    /// Packets are taken in order of their worth, the most valuable first, and the first one that does not fit
-    /// ends the list. The order depends on a packet and its verdict only, so it does not matter whether two copies
-    /// are trimmed before or after they are merged. Valid self-signatures and what they bind stay in any case.
+    /// Signatures: within each class of sizes the most valuable stay, up to a number that depends on the limits only.
+    /// How valuable one is depends on the packet and its own verdict and on nothing else, so it does not matter
+    /// whether two copies are trimmed before or after they are merged (a limit on the sum of octets could not promise
+    /// that). Components that no valid self-signature binds have a room of their own and go with their signatures.
+    /// Valid self-signatures, and what they bind, stay in any case.
     pub fn trim(&self, cert: &mut Cert) -> usize {
-        if self.fits(cert.extent()) {
+        let over = |cert: &Cert| self.surplus_components(cert) || self.surplus_signatures(cert);
+        if !over(cert) {
             return 0;
         }
         fold_copies(cert);
-        let mut items = items(cert);
-        items.sort_by_key(|item| Reverse(item.rank));
-        let (mut packets, mut octets) = (0, 0);
-        let keep = items.iter().take_while(|item| {
-            packets += 1;
-            octets += item.octets;
-            item.rank.0 == Worth::Own || self.fits((packets, octets))
-        });
-        let keep = keep.count();
-        let mut gone: Vec<(usize, Option<usize>)> = items.split_off(keep).into_iter().map(|item| item.place).collect();
-        let count = gone.len();
-        // From the back, so that places stay true while packets go. A component outranks its signatures here only if
-        // it is unbound, and then they went before it.
-        gone.sort();
-        for (component, signature) in gone.into_iter().rev() {
-            match signature {
-                Some(signature) => drop(cert.components[component].signatures.remove(signature)),
-                None => drop(cert.components.remove(component)),
-            }
-        }
-        count
+        let before = cert.extent().0;
+        self.trim_components(cert);
+        self.trim_signatures(cert);
+        (before - cert.extent().0) as usize
+    }
+
+    /// Even what the owner signed has an end: beyond four times the limits a certificate is not taken.
+    pub fn bears(&self, cert: &Cert) -> bool {
+        let (packets, octets) = cert.extent();
+        self.fits((packets / 4, octets / 4))
     }
 
     fn fits(&self, (packets, octets): (u64, u64)) -> bool {
         packets <= self.packets && octets <= self.certificate_octets
     }
+
+    /// How many signatures of each class of sizes there may be: together half of all octets for the small ones, in
+    /// which nearly all signatures are, and an eighth for each other class.
+    fn signature_room(&self) -> [u64; CLASSES] {
+        let octets = self.certificate_octets;
+        [
+            octets / 2 / SMALL,
+            octets / 8 / MEDIUM,
+            octets / 8 / self.signature_octets.max(1),
+        ]
+        .map(|n| n.min(self.packets))
+    }
+
+    /// The same for components that nothing binds: a quarter of all octets.
+    fn component_room(&self) -> [u64; CLASSES] {
+        let octets = self.certificate_octets;
+        [
+            octets / 8 / SMALL,
+            octets / 16 / MEDIUM,
+            octets / 16 / self.packet_octets.max(1),
+        ]
+        .map(|n| n.min(self.packets))
+    }
+
+    fn surplus_signatures(&self, cert: &Cert) -> bool {
+        let mut count = [0; CLASSES];
+        let all = cert.components().iter().flat_map(|component| &component.signatures);
+        all.for_each(|signature| count[class(&signature.body)] += u64::from(signature.copies));
+        count
+            .iter()
+            .zip(self.signature_room())
+            .any(|(count, room)| *count > room)
+    }
+
+    fn surplus_components(&self, cert: &Cert) -> bool {
+        let mut count = [0; CLASSES];
+        let unbound = cert.components().iter().filter(|component| !is_owned(component));
+        unbound.for_each(|component| count[class(&component.body)] += u64::from(component.copies));
+        count
+            .iter()
+            .zip(self.component_room())
+            .any(|(count, room)| *count > room)
+    }
+
+    fn trim_components(&self, cert: &mut Cert) {
+        let mut room = self.component_room();
+        let components = &cert.components;
+        let unbound = (0..components.len()).filter(|&at| !is_owned(&components[at]));
+        let mut gone: Vec<usize> = by_rank(unbound, |at| rank(Worth::Unproven, &components[at].body))
+            .into_iter()
+            .filter(|&at| !take_room(&mut room, &components[at].body))
+            .collect();
+        gone.sort_unstable();
+        gone.into_iter().rev().for_each(|at| drop(cert.components.remove(at)));
+    }
+
+    fn trim_signatures(&self, cert: &mut Cert) {
+        let mut room = self.signature_room();
+        let components = &cert.components;
+        let places = components.iter().enumerate();
+        let places = places.flat_map(|(at, component)| (0..component.signatures.len()).map(move |nth| (at, nth)));
+        let signature = |(at, nth): (usize, usize)| &components[at].signatures[nth];
+        let ranked = by_rank(places, |place| {
+            rank(worth(&signature(place).facts), &signature(place).body)
+        });
+        let gone = ranked.into_iter().filter(|&place| {
+            let fits = take_room(&mut room, &signature(place).body);
+            !fits && worth(&signature(place).facts) != Worth::Own
+        });
+        let gone: BTreeSet<(usize, usize)> = gone.collect();
+        for (at, component) in cert.components.iter_mut().enumerate() {
+            let mut nth = 0;
+            component.signatures.retain(|_| {
+                nth += 1;
+                !gone.contains(&(at, nth - 1))
+            });
+        }
+    }
 }
 
-/// How much a packet is worth, the least first.
+/// How much a signature is worth, the least first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Worth {
     /// Proves nothing to anybody.
     Junk,
-    /// Somebody else's, perhaps.
-    ThirdParty,
-    /// A component that no self-signature binds.
-    Unbound,
-    /// A self-signature, perhaps.
-    Unverifiable,
-    /// The owner's, and what the owner's signatures bind.
+    /// Somebody else's, or by an algorithm that nobody knows here.
+    Unproven,
+    /// The owner's, and valid.
     Own,
 }
 
-struct Item {
-    /// Worth, then the SHA-256 of the packet: an order that nobody chooses.
-    rank: (Worth, [u8; 32]),
-    octets: u64,
-    place: (usize, Option<usize>),
+/// Octets of packets in the first two classes of sizes.
+const SMALL: u64 = 1 << 10;
+const MEDIUM: u64 = 16 << 10;
+const CLASSES: usize = 3;
+
+fn class(body: &[u8]) -> usize {
+    [SMALL, MEDIUM]
+        .iter()
+        .take_while(|size| body.len() as u64 > **size)
+        .count()
+}
+
+fn take_room(room: &mut [u64; CLASSES], body: &[u8]) -> bool {
+    let room = &mut room[class(body)];
+    let fits = *room > 0;
+    *room = room.saturating_sub(1);
+    fits
+}
+
+/// Worth, then the SHA-256 of the packet: an order that nobody chooses.
+type Rank = (Worth, [u8; 32]);
+
+fn rank(worth: Worth, body: &[u8]) -> Rank {
+    (worth, digest::sha256(&[body]))
+}
+
+/// The most valuable first; equal packets in the order of their places.
+fn by_rank<T: Copy>(places: impl Iterator<Item = T>, rank: impl Fn(T) -> Rank) -> Vec<T> {
+    let mut ranked: Vec<(Rank, T)> = places.map(|place| (rank(place), place)).collect();
+    ranked.sort_by_key(|(rank, _)| Reverse(*rank));
+    ranked.into_iter().map(|(_, place)| place).collect()
 }
 
 fn fold_copies(cert: &mut Cert) {
@@ -112,48 +205,16 @@ fn fold_copies(cert: &mut Cert) {
     }
 }
 
-fn items(cert: &Cert) -> Vec<Item> {
-    let item = |worth, body: &[u8], place| Item {
-        rank: (worth, crypto::sha256(&[body])),
-        octets: body.len() as u64,
-        place,
-    };
-    let components = cert.components().iter().enumerate();
-    components
-        .flat_map(|(at, component)| {
-            let signature = move |(nth, signature): (usize, &Attached)| {
-                item(signature_worth(&signature.facts), &signature.body, (at, Some(nth)))
-            };
-            let own = item(component_worth(component), &component.body, (at, None));
-            std::iter::once(own).chain(component.signatures.iter().enumerate().map(signature))
-        })
-        .collect()
-}
-
-fn signature_worth(facts: &Facts) -> Worth {
+fn worth(facts: &Facts) -> Worth {
     if facts.own_valid() {
         Worth::Own
-    } else if facts.own_unverifiable() {
-        Worth::Unverifiable
     } else if facts.plausible() || facts.has(Fact::Unverifiable) {
-        Worth::ThirdParty
+        Worth::Unproven
     } else {
         Worth::Junk
     }
 }
 
-fn component_worth(component: &Component) -> Worth {
-    let signatures = || {
-        component
-            .signatures
-            .iter()
-            .map(|signature| signature_worth(&signature.facts))
-    };
-    match component.tag {
-        tag::PUBLIC_KEY => Worth::Own,
-        _ => signatures()
-            .filter(|worth| *worth > Worth::Unbound)
-            .max()
-            .unwrap_or(Worth::Unbound),
-    }
+fn is_owned(component: &Component) -> bool {
+    component.tag == tag::PUBLIC_KEY || component.signatures.iter().any(|signature| signature.facts.own_valid())
 }

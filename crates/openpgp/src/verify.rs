@@ -6,7 +6,8 @@
 //! self-signatures without public-key work; those are verified all the same, since clients do so.
 
 use crate::cert::{Attached, Cert, Component};
-use crate::crypto::{Check, Digest, Hasher, KeyUnusable, Verifier};
+use crate::crypto::digest::{Digest, Hasher};
+use crate::crypto::{Check, KeyUnusable, Verifier};
 use crate::facts::{Fact, Facts};
 use crate::packet::key::Key;
 use crate::packet::signature::{Signature, kind};

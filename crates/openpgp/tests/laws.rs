@@ -48,10 +48,16 @@ fn trimmed(limits: &Limits, cert: &Cert) -> Cert {
     cert
 }
 
-/// As if every packet had arrived once.
-fn once(cert: &Cert) -> Cert {
-    let components = cert.components().iter().map(|component| {
-        let mut single = Component { signatures: component.signatures.clone(), ..Component::new(component.tag, &component.body) };
+/// As if every packet had arrived once, without components that nothing binds.
+fn bound(cert: &Cert) -> Cert {
+    let owned = |component: &&Component| {
+        component.tag == tag::PUBLIC_KEY || component.signatures.iter().any(|signature| signature.facts.own_valid())
+    };
+    let components = cert.components().iter().filter(owned).map(|component| {
+        let mut single = Component {
+            signatures: component.signatures.clone(),
+            ..Component::new(component.tag, &component.body)
+        };
         single.signatures.iter_mut().for_each(|signature| signature.copies = 1);
         single
     });
@@ -86,13 +92,14 @@ proptest! {
 
     #[test]
     fn it_does_not_matter_whether_copies_are_trimmed_before_they_are_merged(
-        a in copy(), b in copy(), packets in 1u64..20, octets in 8u64..200,
+        a in copy(), b in copy(), octets in 0u64..20,
     ) {
-        let limits = Limits { packets, certificate_octets: octets, ..Limits::default() };
-        let (a, b) = (once(&a), once(&b));
+        // Room for as many small signatures; components that nothing binds have enough.
+        let limits = Limits { packets: 50, certificate_octets: octets * 2048, packet_octets: 1, ..Limits::default() };
+        let (a, b) = (bound(&a), bound(&b));
         let late = trimmed(&limits, &join(&a, &b));
         let early = trimmed(&limits, &join(&trimmed(&limits, &a), &trimmed(&limits, &b)));
-        prop_assert_eq!(late, early);
+        prop_assert!(late == early, "{:?}\n{:?}", late, early);
     }
 
     #[test]

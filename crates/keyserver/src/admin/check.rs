@@ -18,7 +18,11 @@ pub fn run(arguments: &cli::Check) -> Result<(), AdminError> {
     let store = open_to_read(&config)?;
     let report = check(&store, config.search.words, &Progress::for_terminal)?;
     print!("{report}");
-    if report.is_clean() { Ok(()) } else { Err(AdminError::Differences(report.difference_count)) }
+    if report.is_clean() {
+        Ok(())
+    } else {
+        Err(AdminError::Differences(report.difference_count))
+    }
 }
 
 /// What a check found.
@@ -42,13 +46,20 @@ pub struct CheckReport {
 pub fn check(store: &dyn Store, words: bool, progress: &dyn Fn(u64) -> Progress) -> Result<CheckReport, AdminError> {
     let snapshot = store.snapshot()?;
     let progress = progress(snapshot.count(OPENPGP)?);
-    let mut checking = Checking { report: CheckReport::default(), words };
+    let mut checking = Checking {
+        report: CheckReport::default(),
+        words,
+    };
     let (mut terms, mut elements) = (Sum::default(), Sum::default());
     for_each_record(&*snapshot, |stored| {
         checking.report.records += 1;
         progress.at(checking.report.records, checking.report.records);
-        let Some(cert) = checking.certificate(stored) else { return Ok(()) };
-        formats::store_terms(&cert, words).iter().for_each(|term| terms.add(&(term, &stored.id)));
+        let Some(cert) = checking.certificate(stored) else {
+            return Ok(());
+        };
+        formats::store_terms(&cert, words)
+            .iter()
+            .for_each(|term| terms.add(&(term, &stored.id)));
         for element in formats::elements(&cert) {
             elements.add(&(&element.bytes, &stored.id));
             let xor = checking.report.sks_xor.iter_mut().zip(&element.bytes);
@@ -105,7 +116,9 @@ impl Checking {
             let page = snapshot.terms(OPENPGP, after.as_ref(), PAGE)?;
             page.iter().for_each(|(term, id)| found.add(&(term, id)));
             self.report.terms += page.len() as u64;
-            let Some(last) = page.into_iter().next_back() else { break };
+            let Some(last) = page.into_iter().next_back() else {
+                break;
+            };
             after = Some(last);
         }
         if found != terms {
@@ -116,7 +129,9 @@ impl Checking {
             let page = snapshot.elements(SKS, after.as_ref(), PAGE)?;
             page.iter().for_each(|(bytes, id)| found.add(&(bytes, id)));
             self.report.sks_elements += page.len() as u64;
-            let Some(last) = page.into_iter().next_back() else { break };
+            let Some(last) = page.into_iter().next_back() else {
+                break;
+            };
             after = Some(last);
         }
         if found != elements {
@@ -132,9 +147,17 @@ impl Checking {
         let seek = |term: &Term, id: &RecordId| {
             let before = before(id).map(|before| (term.clone(), before));
             let page = snapshot.terms(OPENPGP, before.as_ref(), 1)?;
-            Ok(page.first().is_some_and(|(found, holder)| found == term && holder == id))
+            Ok(page
+                .first()
+                .is_some_and(|(found, holder)| found == term && holder == id))
         };
-        let name = |term: &Term| format!("term {} {}", term.kind, String::from_utf8_lossy(&term.text).escape_debug());
+        let name = |term: &Term| {
+            format!(
+                "term {} {}",
+                term.kind,
+                String::from_utf8_lossy(&term.text).escape_debug()
+            )
+        };
         self.name_missing(snapshot, &derive, &seek, &name)?;
         let mut after = None;
         loop {
@@ -142,7 +165,9 @@ impl Checking {
             for (term, id) in &page {
                 self.name_surplus(snapshot, id, &|cert| derive(cert).contains(term), &|| name(term))?;
             }
-            let Some(last) = page.into_iter().next_back() else { return Ok(()) };
+            let Some(last) = page.into_iter().next_back() else {
+                return Ok(());
+            };
             after = Some(last);
         }
     }
@@ -152,7 +177,9 @@ impl Checking {
         let seek = |element: &Element, id: &RecordId| {
             let before = before(id).map(|before| (element.bytes.clone(), before));
             let page = snapshot.elements(SKS, before.as_ref(), 1)?;
-            Ok(page.first().is_some_and(|(bytes, holder)| *bytes == element.bytes && holder == id))
+            Ok(page
+                .first()
+                .is_some_and(|(bytes, holder)| *bytes == element.bytes && holder == id))
         };
         let name = |element: &Element| format!("element {}", formats::hexadecimal(&element.bytes));
         self.name_missing(snapshot, &formats::elements, &seek, &name)?;
@@ -161,9 +188,13 @@ impl Checking {
             let page = snapshot.elements(SKS, after.as_ref(), PAGE)?;
             for (bytes, id) in &page {
                 let holds = |cert: &Cert| formats::elements(cert).iter().any(|element| element.bytes == *bytes);
-                self.name_surplus(snapshot, id, &holds, &|| format!("element {}", formats::hexadecimal(bytes)))?;
+                self.name_surplus(snapshot, id, &holds, &|| {
+                    format!("element {}", formats::hexadecimal(bytes))
+                })?;
             }
-            let Some(last) = page.into_iter().next_back() else { return Ok(()) };
+            let Some(last) = page.into_iter().next_back() else {
+                return Ok(());
+            };
             after = Some(last);
         }
     }
@@ -176,7 +207,9 @@ impl Checking {
         name: &dyn Fn(&T) -> String,
     ) -> Result<(), AdminError> {
         for_each_record(snapshot, |stored| {
-            let Ok(cert) = Cert::decode(&stored.data) else { return Ok(()) };
+            let Ok(cert) = Cert::decode(&stored.data) else {
+                return Ok(());
+            };
             for row in derive(&cert) {
                 if !seek(&row, &stored.id)? {
                     let id = formats::hexadecimal(stored.id.as_bytes());
@@ -218,7 +251,9 @@ impl fmt::Display for CheckReport {
         writeln!(f, "sks elements  {}", self.sks_elements)?;
         writeln!(f, "sks xor       {}", formats::hexadecimal(&self.sks_xor))?;
         writeln!(f, "differences   {}", self.difference_count)?;
-        self.differences.iter().try_for_each(|difference| writeln!(f, "  {difference}"))
+        self.differences
+            .iter()
+            .try_for_each(|difference| writeln!(f, "  {difference}"))
     }
 }
 

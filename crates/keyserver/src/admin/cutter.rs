@@ -80,7 +80,10 @@ impl<R: Read> Cutter<R> {
             self.buffer.drain(self.framed..self.framed + octets);
             self.offset += octets as u64;
             if !self.skipped.last().is_some_and(|last| last.starts_with(OVERSIZE)) {
-                self.skipped.push(format!("{OVERSIZE} {} octets: its last packets are left out", self.certificate_octets_max));
+                self.skipped.push(format!(
+                    "{OVERSIZE} {} octets: its last packets are left out",
+                    self.certificate_octets_max
+                ));
             }
             return;
         }
@@ -92,12 +95,18 @@ impl<R: Read> Cutter<R> {
         let octets = std::mem::replace(&mut self.buffer, rest);
         (self.framed, self.last_key) = (0, 0);
         self.offset += octets.len() as u64;
-        Piece { octets, end: self.offset, skipped: std::mem::take(&mut self.skipped) }
+        Piece {
+            octets,
+            end: self.offset,
+            skipped: std::mem::take(&mut self.skipped),
+        }
     }
 
     /// Reads until `needed` octets stand behind the last whole packet, or the stream ends.
     fn fill(&mut self, needed: usize) -> io::Result<()> {
-        let missing = (self.framed + needed).saturating_sub(self.buffer.len()).max(READ_OCTETS);
+        let missing = (self.framed + needed)
+            .saturating_sub(self.buffer.len())
+            .max(READ_OCTETS);
         let count = (&mut self.reader).take(missing as u64).read_to_end(&mut self.buffer)?;
         self.ended = count < missing;
         Ok(())
@@ -110,7 +119,11 @@ impl<R: Read> Cutter<R> {
         loop {
             let rest = &self.buffer[self.framed..];
             let found = (1..rest.len()).find(|&at| starts_certificate(&rest[at..]));
-            let drop = found.unwrap_or(if self.ended { rest.len() } else { rest.len().saturating_sub(KEY_START_OCTETS).max(1).min(rest.len()) });
+            let drop = found.unwrap_or(if self.ended {
+                rest.len()
+            } else {
+                rest.len().saturating_sub(KEY_START_OCTETS).max(1).min(rest.len())
+            });
             self.buffer.drain(self.framed..self.framed + drop);
             gone += drop as u64;
             if found.is_some() || self.ended {
@@ -119,7 +132,8 @@ impl<R: Read> Cutter<R> {
             self.fill(READ_OCTETS)?;
         }
         self.offset += gone;
-        self.skipped.push(format!("{gone} octets at {start} are no packets ({error})"));
+        self.skipped
+            .push(format!("{gone} octets at {start} are no packets ({error})"));
         Ok(())
     }
 }
@@ -166,7 +180,11 @@ mod tests {
         assert!(pieces_found.len() > 3);
         let joined: Vec<u8> = pieces_found.iter().flat_map(|piece| piece.octets.clone()).collect();
         assert_eq!(joined, stream);
-        assert!(pieces_found.iter().all(|piece| piece.octets.len() % certificate(0).len() == 0));
+        assert!(
+            pieces_found
+                .iter()
+                .all(|piece| piece.octets.len() % certificate(0).len() == 0)
+        );
         assert_eq!(pieces_found.last().unwrap().end, stream.len() as u64);
         let resumed = pieces(&stream, pieces_found[0].end);
         assert_eq!(resumed[..], pieces_found[1..]);

@@ -55,7 +55,13 @@ pub fn run(arguments: &cli::Dump) -> Result<(), AdminError> {
     };
     let store = open_to_read(&config)?;
     let certificates_per_file = u64::from(arguments.certificates_per_file.get());
-    let manifest = dump(&store, view, &arguments.target, certificates_per_file, &Progress::for_terminal)?;
+    let manifest = dump(
+        &store,
+        view,
+        &arguments.target,
+        certificates_per_file,
+        &Progress::for_terminal,
+    )?;
     println!(
         "{} certificates in {} files in {}",
         manifest.certificates,
@@ -144,9 +150,13 @@ impl Dumping {
         let target = self.target.display().to_string();
         let open = match &mut self.open {
             Some(open) => open,
-            None => self.open.insert(create(&self.target, self.files.len()).map_err(|e| AdminError::Write(target.clone(), e))?),
+            None => self
+                .open
+                .insert(create(&self.target, self.files.len()).map_err(|e| AdminError::Write(target.clone(), e))?),
         };
-        open.file.write_all(&packets).map_err(|error| AdminError::Write(target, error))?;
+        open.file
+            .write_all(&packets)
+            .map_err(|error| AdminError::Write(target, error))?;
         open.hasher.update(&packets);
         open.entry.octets += packets.len() as u64;
         open.entry.certificates += 1;
@@ -157,8 +167,16 @@ impl Dumping {
     }
 
     fn close_file(&mut self) -> Result<(), AdminError> {
-        let Some(OpenFile { file, hasher, mut entry }) = self.open.take() else { return Ok(()) };
-        file.sync_all().map_err(|error| AdminError::Write(entry.name.clone(), error))?;
+        let Some(OpenFile {
+            file,
+            hasher,
+            mut entry,
+        }) = self.open.take()
+        else {
+            return Ok(());
+        };
+        file.sync_all()
+            .map_err(|error| AdminError::Write(entry.name.clone(), error))?;
         entry.sha256 = formats::hexadecimal(hasher.finish().as_bytes());
         self.files.push(entry);
         Ok(())
@@ -189,7 +207,16 @@ fn create(target: &Path, number: usize) -> std::io::Result<OpenFile> {
     let name = format!("keyrink-{number:05}.pgp");
     let file = File::create_new(target.join(&name))?;
     let hasher = Hasher::new(SHA256).ok_or_else(|| std::io::Error::other("SHA-256 is missing"))?;
-    Ok(OpenFile { file, hasher, entry: DumpedFile { name, certificates: 0, octets: 0, sha256: String::new() } })
+    Ok(OpenFile {
+        file,
+        hasher,
+        entry: DumpedFile {
+            name,
+            certificates: 0,
+            octets: 0,
+            sha256: String::new(),
+        },
+    })
 }
 
 /// OpenPGP's number for SHA-256.

@@ -24,7 +24,13 @@ use std::sync::{Arc, Mutex};
 pub fn run(arguments: &cli::Load) -> Result<(), AdminError> {
     let config = arguments.source.configuration()?;
     let store: Arc<dyn Store> = Arc::new(open_store(&config, Durability::Normal)?);
-    let report = load(&config, store, &arguments.paths, arguments.restart, &Progress::for_terminal)?;
+    let report = load(
+        &config,
+        store,
+        &arguments.paths,
+        arguments.restart,
+        &Progress::for_terminal,
+    )?;
     print!("{report}");
     Ok(())
 }
@@ -89,7 +95,9 @@ impl Loading {
             return Ok(0);
         }
         let value = self.ingest.store.note(note)?;
-        Ok(value.and_then(|value| value.try_into().ok()).map_or(0, u64::from_be_bytes))
+        Ok(value
+            .and_then(|value| value.try_into().ok())
+            .map_or(0, u64::from_be_bytes))
     }
 
     /// Loads one source from octet `done` on.
@@ -97,11 +105,15 @@ impl Loading {
         let failed = |error| AdminError::Read(source.name(), error);
         if done == DONE {
             self.read.fetch_add(source.octets(), Ordering::Relaxed);
-            self.report.resumed.push(format!("{} was loaded before the interruption", source.name()));
+            self.report
+                .resumed
+                .push(format!("{} was loaded before the interruption", source.name()));
             return Ok(());
         }
         if done > 0 {
-            self.report.resumed.push(format!("{} goes on at octet {done}", source.name()));
+            self.report
+                .resumed
+                .push(format!("{} goes on at octet {done}", source.name()));
         }
         let reader = source.open(&self.read).map_err(failed)?;
         let certificate_octets_max = self.ingest.limits.certificate_octets.saturating_mul(4) as usize;
@@ -118,7 +130,10 @@ impl Loading {
             }
             drop((waiting, ready));
             self.commit_all(&verified, &name, note)?;
-            cutting.join().unwrap_or_else(|_| Err(std::io::Error::other("reading failed"))).map_err(failed)
+            cutting
+                .join()
+                .unwrap_or_else(|_| Err(std::io::Error::other("reading failed")))
+                .map_err(failed)
         })?;
         let finished = note.map(|note| (note.to_owned(), Some(DONE.to_be_bytes().to_vec())));
         self.ingest.commit(&Arc::default(), finished.into_iter().collect())?;
@@ -141,7 +156,8 @@ impl Loading {
                 let done = note.map(|note| (note.to_owned(), Some(ready.end.to_be_bytes().to_vec())));
                 let outcomes = self.ingest.commit(&prepared, done.into_iter().collect())?;
                 self.report.add(name, &prepared, &outcomes, ready.refused);
-                self.progress.at(self.read.load(Ordering::Relaxed), self.report.certificates());
+                self.progress
+                    .at(self.read.load(Ordering::Relaxed), self.report.certificates());
             }
         }
         Ok(())
@@ -167,16 +183,28 @@ fn verify_pieces(
     loop {
         let next = waiting.lock().map(|waiting| waiting.recv());
         let Ok(Ok((number, piece))) = next else { return };
-        let Piece { octets, end, mut skipped } = piece;
+        let Piece {
+            octets,
+            end,
+            mut skipped,
+        } = piece;
         let keyring = Keyring::read(&octets, &ingest.limits);
         let start = end - octets.len() as u64;
         let refused = keyring.refused.iter();
-        skipped.extend(refused.map(|refused| format!("at octet {}: {}", start + refused.offset as u64, refused.reason)));
+        skipped
+            .extend(refused.map(|refused| format!("at octet {}: {}", start + refused.offset as u64, refused.reason)));
         if !keyring.bare_signatures.is_empty() {
-            skipped.push(format!("{} signatures come before any key", keyring.bare_signatures.len()));
+            skipped.push(format!(
+                "{} signatures come before any key",
+                keyring.bare_signatures.len()
+            ));
         }
         let prepared = ingest.prepare(keyring.certs);
-        let result = prepared.map(|prepared| Ready { prepared, end, refused: skipped });
+        let result = prepared.map(|prepared| Ready {
+            prepared,
+            end,
+            refused: skipped,
+        });
         if ready.send((number, result)).is_err() {
             return;
         }
@@ -228,13 +256,20 @@ impl LoadReport {
         }
         self.refused_count += refused.len() as u64;
         let room = EXAMPLES_MAX.saturating_sub(self.refused.len());
-        self.refused.extend(refused.into_iter().take(room).map(|refused| format!("{source}: {refused}")));
+        self.refused.extend(
+            refused
+                .into_iter()
+                .take(room)
+                .map(|refused| format!("{source}: {refused}")),
+        );
     }
 }
 
 impl std::fmt::Display for LoadReport {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.resumed.iter().try_for_each(|resumed| writeln!(f, "resumed: {resumed}"))?;
+        self.resumed
+            .iter()
+            .try_for_each(|resumed| writeln!(f, "resumed: {resumed}"))?;
         writeln!(
             f,
             "{} certificates: {} inserted, {} updated, {} unchanged, {} without a valid self-signature (kept, not shown)",
@@ -244,10 +279,14 @@ impl std::fmt::Display for LoadReport {
             self.unchanged,
             self.invalid
         )?;
-        self.invalid_examples.iter().try_for_each(|id| writeln!(f, "no valid self-signature: {id}"))?;
+        self.invalid_examples
+            .iter()
+            .try_for_each(|id| writeln!(f, "no valid self-signature: {id}"))?;
         if self.refused_count > 0 {
             writeln!(f, "refused: {}", self.refused_count)?;
         }
-        self.refused.iter().try_for_each(|refused| writeln!(f, "refused: {refused}"))
+        self.refused
+            .iter()
+            .try_for_each(|refused| writeln!(f, "refused: {refused}"))
     }
 }

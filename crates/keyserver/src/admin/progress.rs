@@ -24,14 +24,24 @@ impl Progress {
         let shown = if stderr().is_terminal() {
             Shown::Bar(ProgressBar::new(total).with_style(style(total)))
         } else {
-            Shown::Lines { next: Cell::new(Instant::now() + LINE_EVERY) }
+            Shown::Lines {
+                next: Cell::new(Instant::now() + LINE_EVERY),
+            }
         };
-        Self { shown, total, started: Instant::now() }
+        Self {
+            shown,
+            total,
+            started: Instant::now(),
+        }
     }
 
     /// Shows nothing.
     pub fn silent(total: u64) -> Self {
-        Self { shown: Shown::Nothing, total, started: Instant::now() }
+        Self {
+            shown: Shown::Nothing,
+            total,
+            started: Instant::now(),
+        }
     }
 
     /// `octets` are done; `certificates` were found in them.

@@ -68,10 +68,17 @@ impl Source {
             Self::File(path) => Box::new(File::open(path)?),
             Self::Stdin => Box::new(io::stdin()),
         };
-        let counted = Counted { inner: raw, read: Arc::clone(read) };
+        let counted = Counted {
+            inner: raw,
+            read: Arc::clone(read),
+        };
         let mut plain = unpack(BufReader::with_capacity(PIECE_OCTETS, counted))?;
         let armored = armor::is_armored(plain.fill_buf()?);
-        Ok(if armored { Box::new(Dearmored::new(plain)) } else { plain })
+        Ok(if armored {
+            Box::new(Dearmored::new(plain))
+        } else {
+            plain
+        })
     }
 }
 
@@ -80,7 +87,10 @@ const ENDINGS: [&str; 6] = ["pgp", "gpg", "asc", "key", "pub", "pgp-keys"];
 const PIECE_OCTETS: usize = 128 << 10;
 
 fn add_folder(folder: &Path, sources: &mut Vec<Source>) -> io::Result<()> {
-    let entries: io::Result<Vec<PathBuf>> = folder.read_dir()?.map(|entry| entry.map(|entry| entry.path())).collect();
+    let entries: io::Result<Vec<PathBuf>> = folder
+        .read_dir()?
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect();
     let mut entries = entries?;
     entries.sort();
     for path in entries {
@@ -95,8 +105,12 @@ fn add_folder(folder: &Path, sources: &mut Vec<Source>) -> io::Result<()> {
 
 fn is_keyring(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
-    let name = name.strip_suffix(".gz").or_else(|| name.strip_suffix(".zst")).unwrap_or(&name);
-    name.rsplit_once('.').is_some_and(|(_, ending)| ENDINGS.contains(&ending))
+    let name = name
+        .strip_suffix(".gz")
+        .or_else(|| name.strip_suffix(".zst"))
+        .unwrap_or(&name);
+    name.rsplit_once('.')
+        .is_some_and(|(_, ending)| ENDINGS.contains(&ending))
 }
 
 fn add_pattern(pattern: &Path, sources: &mut Vec<Source>) -> io::Result<()> {
@@ -112,7 +126,11 @@ fn add_pattern(pattern: &Path, sources: &mut Vec<Source>) -> io::Result<()> {
             sources.push(Source::File(path));
         }
     }
-    if sources.len() == before { Err(missing()) } else { Ok(()) }
+    if sources.len() == before {
+        Err(missing())
+    } else {
+        Ok(())
+    }
 }
 
 /// Unpacks by what the first octets say.
@@ -121,9 +139,15 @@ fn unpack(mut packed: impl BufRead + Send + 'static) -> io::Result<Box<dyn BufRe
     const ZSTD: [u8; 4] = [0x28, 0xB5, 0x2F, 0xFD];
     let start = packed.fill_buf()?;
     Ok(if start.starts_with(&GZIP) {
-        Box::new(BufReader::with_capacity(PIECE_OCTETS, flate2::bufread::MultiGzDecoder::new(packed)))
+        Box::new(BufReader::with_capacity(
+            PIECE_OCTETS,
+            flate2::bufread::MultiGzDecoder::new(packed),
+        ))
     } else if start.starts_with(&ZSTD) {
-        Box::new(BufReader::with_capacity(PIECE_OCTETS, zstd::Decoder::with_buffer(packed)?))
+        Box::new(BufReader::with_capacity(
+            PIECE_OCTETS,
+            zstd::Decoder::with_buffer(packed)?,
+        ))
     } else {
         Box::new(packed)
     })
@@ -153,7 +177,12 @@ struct Dearmored<R> {
 
 impl<R: BufRead> Dearmored<R> {
     fn new(text: R) -> Self {
-        Self { text, decoder: Some(armor::Decoder::default()), ready: Vec::new(), at: 0 }
+        Self {
+            text,
+            decoder: Some(armor::Decoder::default()),
+            ready: Vec::new(),
+            at: 0,
+        }
     }
 
     fn decode_more(&mut self) -> io::Result<()> {
@@ -163,7 +192,9 @@ impl<R: BufRead> Dearmored<R> {
             let piece = self.text.fill_buf()?;
             let count = piece.len();
             let result = if count == 0 {
-                self.decoder.take().map_or(Ok(()), |decoder| decoder.finish(&mut self.ready))
+                self.decoder
+                    .take()
+                    .map_or(Ok(()), |decoder| decoder.finish(&mut self.ready))
             } else {
                 decoder.push(piece, &mut self.ready)
             };

@@ -70,8 +70,15 @@ async fn take(
 
 /// The key in a body of any accepted content type.
 async fn keytext(headers: &HeaderMap, body: Bytes, style: &mut Style) -> Result<Bytes, AddError> {
-    let content_type = headers.get(header::CONTENT_TYPE).map_or("", |value| value.to_str().unwrap_or("?"));
-    let media_type = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let content_type = headers
+        .get(header::CONTENT_TYPE)
+        .map_or("", |value| value.to_str().unwrap_or("?"));
+    let media_type = content_type
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
     match media_type.as_str() {
         "application/x-www-form-urlencoded" => {
             let form = Query::new(&body);
@@ -108,7 +115,11 @@ async fn multipart(content_type: &str, body: Bytes, style: &mut Style) -> Result
             _ => {}
         }
     }
-    if found.is_empty() { Err(AddError::NoKeytext) } else { Ok(found) }
+    if found.is_empty() {
+        Err(AddError::NoKeytext)
+    } else {
+        Ok(found)
+    }
 }
 
 /// In which form an answer is wanted.
@@ -121,7 +132,11 @@ enum Style {
 
 impl Style {
     fn asked_for(parts: &Parts) -> Self {
-        let accept = parts.headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let accept = parts
+            .headers
+            .get(header::ACCEPT)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default();
         let mut style = if accept.contains("text/html") {
             Self::Html
         } else if accept.contains("application/json") {
@@ -144,7 +159,11 @@ impl Style {
 
     fn report(self, report: &Report) -> Response {
         let sound = report.certs.iter().any(|cert| cert.outcome != Outcome::Invalid);
-        let status = if sound { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY };
+        let status = if sound {
+            StatusCode::OK
+        } else {
+            StatusCode::UNPROCESSABLE_ENTITY
+        };
         match self {
             Self::Json => (status, axum::Json(Answer::of(report))).into_response(),
             Self::Html => super::pages::submitted(status, report),
@@ -203,8 +222,12 @@ impl<'a> Answer<'a> {
             certs.map(move |cert| Entry::of(cert, comment)).collect::<Vec<_>>()
         };
         let refused = report.refused.iter();
-        let refused =
-            refused.map(|reason| Entry { version: None, fingerprint: None, comment: Some(reason), dropped: &[] });
+        let refused = refused.map(|reason| Entry {
+            version: None,
+            fingerprint: None,
+            comment: Some(reason),
+            dropped: &[],
+        });
         let mut invalid = list(Outcome::Invalid, Some(NO_SELF_SIGNATURE));
         invalid.extend(refused);
         Self {
@@ -240,7 +263,11 @@ fn text(report: &Report) -> String {
         };
         let _ = writeln!(text, "{outcome} {}", cert.fingerprint);
         for dropped in &cert.dropped {
-            let part: String = dropped.part.chars().map(|c| if c.is_control() { '\u{FFFD}' } else { c }).collect();
+            let part: String = dropped
+                .part
+                .chars()
+                .map(|c| if c.is_control() { '\u{FFFD}' } else { c })
+                .collect();
             let _ = writeln!(text, "  not shown: {part}: {}", dropped.reason);
         }
     }

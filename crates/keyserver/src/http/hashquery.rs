@@ -62,7 +62,11 @@ async fn answer(State(queries): State<Arc<HashQueries>>, request: Request<Body>)
         Ok(octets) => ([(header::CONTENT_TYPE, "pgp/keys")], octets).into_response(),
         Err(error) => {
             tracing::error!(%error, "hashquery");
-            (StatusCode::SERVICE_UNAVAILABLE, "the store is not available, try again later\n").into_response()
+            (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the store is not available, try again later\n",
+            )
+                .into_response()
         }
     }
 }
@@ -98,7 +102,10 @@ fn collect(queries: &HashQueries, digests: &[Vec<u8>]) -> Result<Vec<u8>, StoreE
         for Stored { data, id, .. } in queries.store.by_element(SKS, std::slice::from_ref(digest))? {
             let mut cert = Vec::new();
             if stored::write_projection(&data, Projection::Sks, &mut cert).is_err() {
-                tracing::error!(id = crate::formats::hexadecimal(id.as_bytes()), "the record cannot be read");
+                tracing::error!(
+                    id = crate::formats::hexadecimal(id.as_bytes()),
+                    "the record cannot be read"
+                );
                 continue;
             }
             octets += cert.len();
@@ -136,7 +143,10 @@ mod tests {
         assert_eq!(read_question(&question), Ok(vec![vec![7; 16]]));
         assert_eq!(read_question(&question[..30]), Err(QuestionError::CutOff));
         assert_eq!(read_question(&[0xFF; 8]), Err(QuestionError::TooMany));
-        assert_eq!(read_question(&[0, 0, 0, 1, 0xFF, 0xFF, 0xFF, 0xFF]), Err(QuestionError::CutOff));
+        assert_eq!(
+            read_question(&[0, 0, 0, 1, 0xFF, 0xFF, 0xFF, 0xFF]),
+            Err(QuestionError::CutOff)
+        );
         assert_eq!(read_question(&[]), Err(QuestionError::CutOff));
     }
 }

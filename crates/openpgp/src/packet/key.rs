@@ -4,7 +4,7 @@
 //! unknown or its material makes no sense. Octets behind the last field of a known algorithm (the *tail*) belong to
 //! the packet, but not to the *core* that fingerprints and signatures are computed over.
 
-use crate::crypto;
+use crate::crypto::digest;
 use std::borrow::Cow;
 use std::fmt;
 use thiserror::Error;
@@ -105,7 +105,7 @@ impl<'a> Key<'a> {
             algorithm: fields[7],
             material: &body[8..length],
             core: Cow::Borrowed(&body[..length]),
-            fingerprint: Fingerprint::new(version, &crypto::md5(&[n, e])),
+            fingerprint: Fingerprint::new(version, &digest::md5(&[n, e])),
             key_id: KeyId(*id),
             canonical: tail.is_empty(),
         })
@@ -118,7 +118,7 @@ impl<'a> Key<'a> {
         let length = fields + material_length(algorithm, &body[fields..]).unwrap_or(body.len() - fields);
         let core = &body[..length];
         let framed_length = u16::try_from(length).map_err(|_| KeyError::TooLong)?.to_be_bytes();
-        let digest = crypto::sha1(&[&[0x99], &framed_length, core]);
+        let digest = digest::sha1(&[&[0x99], &framed_length, core]);
         let id = digest.last_chunk::<8>().expect("SHA-1 has 20 octets");
         Ok(Self {
             version: 4,
@@ -147,7 +147,7 @@ impl<'a> Key<'a> {
             Cow::Owned([&fields[..6], &count, &rest[..length]].concat())
         };
         let framed_length = u32::try_from(core.len()).map_err(|_| KeyError::TooLong)?.to_be_bytes();
-        let digest = crypto::sha256(&[&[0x95 + version], &framed_length, &core]);
+        let digest = digest::sha256(&[&[0x95 + version], &framed_length, &core]);
         let id = digest.first_chunk::<8>().expect("SHA-256 has 32 octets");
         Ok(Self {
             version,
