@@ -134,7 +134,7 @@ section! {
         /// Connections served at the same time; more wait in the queue of the operating system.
         /// Keep it below the limit of open files (`LimitNOFILE` of systemd, `ulimit -n`).
         connections: NonZeroU32 = nonzero(768);
-        /// Threads that serve requests. 0: one for each core.
+        /// Threads that serve requests. 0: four for each core, so that some may wait for the disk.
         threads: u32 = 0;
         /// Whether `/metrics` answers (Prometheus text; it never holds a search term or an address).
         metrics: bool = true;

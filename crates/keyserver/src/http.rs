@@ -1,5 +1,5 @@
 //! The web server, in the order a request passes: [`server`] (sockets, TLS, limits), [`request_line`] (repair),
-//! [`answer`] (headers, time limit, metrics around every answer), then the router's handlers, which take their
+//! [`answer`] (headers, time limit, metrics around every answer), [`routes`], then the handlers, which take their
 //! parameters from [`query`] and their bodies from [`body`].
 
 pub mod add;
@@ -10,6 +10,7 @@ mod meter;
 mod pages;
 pub mod query;
 pub mod request_line;
+pub mod routes;
 pub mod server;
 pub mod tls;
 

@@ -3,8 +3,8 @@
 use super::blocking;
 use super::body::{self, BodyError, BodyLimits};
 use super::query::Query;
+use super::routes::Routes;
 use crate::ingest::{CertReport, Dropped, Ingest, IngestError, Outcome, Report};
-use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::request::Parts;
@@ -28,8 +28,8 @@ pub struct Submissions {
 }
 
 /// The route for submissions.
-pub fn router(submissions: Arc<Submissions>) -> Router {
-    Router::new().route("/pks/add", post(add)).with_state(submissions)
+pub fn router(submissions: Arc<Submissions>) -> Routes {
+    Routes::new().route("/pks/add", post(add)).with_state(submissions)
 }
 
 /// Why a request holds no submission.

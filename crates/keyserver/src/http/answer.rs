@@ -3,14 +3,13 @@
 //! Handlers need not think of any of this. A handler that panics, or takes longer than a request may, becomes a 500:
 //! GnuPG puts a server aside after a 502, 503 or 504, so clients never see those.
 
+use super::routes::{Figures, Routes};
 use crate::config::Config;
-use crate::metrics;
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{MatchedPath, Request};
+use axum::extract::Request;
 use axum::http::header::{self, HeaderName, HeaderValue};
 use axum::http::{HeaderMap, Method, StatusCode};
-use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use std::net::SocketAddr;
@@ -18,24 +17,23 @@ use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 use tower::Service;
 
-/// The address of the client, found in the extensions of every request.
-#[derive(Clone, Copy, Debug)]
-pub struct Client(pub SocketAddr);
-
-/// A router with everything around it.
-#[derive(Clone)]
+/// Routes with everything around them.
 pub struct Answers {
     router: Router,
+    figures: Figures,
     request_time: Duration,
     log_addresses: bool,
     log_searches: bool,
 }
 
 impl Answers {
-    /// Wraps `router`; paths it does not know get a 404.
-    pub fn new(router: Router, config: &Config) -> Self {
+    /// Wraps `routes`; paths they do not know get a 404. Counting must have been started before, if it is wanted.
+    pub fn new(routes: Routes, config: &Config) -> Self {
+        let (router, figures) = routes.into_parts();
         Self {
-            router: router.fallback(not_found).layer(middleware::from_fn(remember_route)),
+            // Without a last state, axum would prepare each route again for each request.
+            router: router.fallback(not_found).with_state(()),
+            figures,
             request_time: Duration::from_secs(config.http.request_seconds.get().into()),
             log_addresses: config.log.addresses,
             log_searches: config.log.searches,
@@ -43,11 +41,11 @@ impl Answers {
     }
 
     /// Answers one request.
-    pub async fn answer(&self, mut request: Request, client: SocketAddr) -> Response {
+    pub async fn answer(&self, request: Request, client: SocketAddr) -> Response {
         let start = Instant::now();
         let asks_options = *request.method() == Method::OPTIONS;
         let log = self.log_line(&request, client);
-        request.extensions_mut().insert(Client(client));
+        let figures = self.figures.of(request.uri().path());
         let handling = AssertUnwindSafe(self.router.clone().call(request)).catch_unwind();
         let mut response = match tokio::time::timeout(self.request_time, handling).await {
             Ok(Ok(Ok(response))) => response,
@@ -59,11 +57,10 @@ impl Answers {
             response = options(response);
         }
         decorate(response.headers_mut());
-        let route = response.extensions_mut().remove::<Route>();
-        let route = route.as_ref().map_or(UNKNOWN_ROUTE, |route| route.0.as_str());
-        metrics::request(route, response.status(), start.elapsed());
+        let time = start.elapsed();
+        figures.count(response.status(), time);
         if let Some(log) = log {
-            log.write(route, &response, start.elapsed());
+            log.write(figures.route(), response.status(), time);
         }
         response
     }
@@ -85,24 +82,12 @@ struct LogLine {
 }
 
 impl LogLine {
-    fn write(self, route: &str, response: &Response, time: Duration) {
+    fn write(self, route: &str, status: StatusCode, time: Duration) {
         let Self { method, client, query } = self;
         let client = client.map(tracing::field::display);
-        let (status, micros) = (response.status().as_u16(), time.as_micros() as u64);
+        let (status, micros) = (status.as_u16(), time.as_micros() as u64);
         tracing::debug!(%method, route, status, micros, client, query, "answered");
     }
-}
-
-/// The pattern of the route that answered, handed from inside the router to the outside.
-#[derive(Clone)]
-struct Route(MatchedPath);
-
-async fn remember_route(route: Option<MatchedPath>, request: Request, next: Next) -> Response {
-    let mut response = next.run(request).await;
-    if let Some(route) = route {
-        response.extensions_mut().insert(Route(route));
-    }
-    response
 }
 
 async fn not_found() -> Response {
@@ -153,8 +138,6 @@ fn decorate(headers: &mut HeaderMap) {
     }
 }
 
-const UNKNOWN_ROUTE: &str = "unknown";
-
 const ALWAYS: [(HeaderName, HeaderValue); 2] = [
     (header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*")),
     (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
@@ -179,14 +162,14 @@ mod tests {
     async fn answered(method: Method, path: &str) -> Response {
         let mut config = Config::default();
         config.http.request_seconds = std::num::NonZeroU32::MIN;
-        let router = Router::new()
+        let routes = Routes::new()
             .route("/text", get(async || "text"))
             .route("/page", get(async || Html("<p>page")))
             .route("/add", post(async || "added"))
             .route("/slow", get(async || std::future::pending::<&str>().await))
             .route("/panic", get(broken));
         let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
-        Answers::new(router, &config)
+        Answers::new(routes, &config)
             .answer(request, ([127, 0, 0, 1], 1).into())
             .await
     }

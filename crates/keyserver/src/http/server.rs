@@ -1,6 +1,6 @@
 //! The listening sockets and what happens to a connection: TLS, limits of number and time, orderly end.
 //!
-//! The server knows nothing of keyservers: it hands requests to an [`axum::Router`] wrapped in [`Answers`].
+//! The server knows nothing of keyservers: it hands requests to [`Answers`].
 //! Slow clients are cut in every phase: handshake and headers by `header_seconds` (which also ends idle
 //! connections), bodies by [`super::body::read`], a whole request by `request_seconds`, and a client that hardly reads its
 //! answer by [`OCTETS_PER_SECOND_MIN`].
