@@ -10,12 +10,9 @@ mod source;
 use crate::cli;
 use crate::config::{Config, ConfigError};
 use crate::formats::{self, OPENPGP};
-use crate::ingest::Ingest;
 use keyrink_openpgp::cert::Cert;
 use keyrink_store::sqlite::{Durability, Options, SqliteStore};
 use keyrink_store::{Batch, Decision, Snapshot, Store, StoreError, Stored};
-use std::num::NonZeroU32;
-use std::sync::Arc;
 
 /// Why a subcommand failed.
 #[derive(Debug, thiserror::Error)]

@@ -1,14 +1,26 @@
 //! `keyrink serve`: runtime, log, sockets and signals, from start to orderly end.
 
-use crate::config::{self, Config};
+use crate::admin::progress::Progress;
+use crate::config::{self, Config, ConfigError};
+use crate::follow::Follower;
+use crate::http::add::{self, Submissions};
 use crate::http::answer::Answers;
+use crate::http::body::BodyLimits;
+use crate::http::hashquery::{self, HashQueries};
 use crate::http::routes::Routes;
 use crate::http::server::{Server, StartError};
+use crate::ingest::Ingest;
 use crate::logging::{self, LogError};
 use crate::metrics::Metrics;
 use crate::signals::{self, Request, Signals};
+use crate::{admin, cli};
 use axum::routing::get;
+use keyrink_store::sqlite::Durability;
+use keyrink_store::{Store, StoreError};
 use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// Why the server could not start.
 #[derive(Debug, thiserror::Error)]
@@ -22,15 +34,26 @@ pub enum ServeError {
     /// The metrics.
     #[error("cannot count: {0}")]
     Metrics(#[from] metrics_exporter_prometheus::BuildError),
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// Threads or signals.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
 }
 
-/// Serves `routes` and the pages about the server itself until INT or TERM.
-pub fn run(config: &Config, routes: Routes) -> Result<(), ServeError> {
+/// `keyrink serve`: until INT or TERM.
+pub fn run(arguments: &cli::Serve) -> Result<(), ServeError> {
+    let config = &arguments.configuration()?;
     logging::start(&config.log)?;
     let metrics = Metrics::install()?;
+    let store: Arc<dyn Store> = Arc::new(admin::open_store(config, Durability::Full)?);
+    let _follower = Follower::start(Arc::clone(&store))?;
+    load_beside(config, &store, &arguments.load)?;
+    let routes = hkp(config, &store);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(serving_threads(config.http.threads))
         .thread_name("keyrink-http")
@@ -66,6 +89,46 @@ async fn serve(config: &Config, routes: Routes, metrics: Metrics) -> Result<(), 
     Ok(())
 }
 
+/// The routes of HKP.
+fn hkp(config: &Config, store: &Arc<dyn Store>) -> Routes {
+    let body_time = Duration::from_secs(config.http.body_seconds.get().into());
+    let submissions = Submissions {
+        ingest: Ingest::new(config, Arc::clone(store)),
+        limits: BodyLimits {
+            octets: config.http.body_octets.get(),
+            time: body_time,
+        },
+    };
+    let queries = HashQueries {
+        store: Arc::clone(store),
+        limits: BodyLimits {
+            octets: hashquery::QUESTION_OCTETS_MAX,
+            time: body_time,
+        },
+        answer_octets: HASHQUERY_ANSWER_OCTETS,
+    };
+    add::routes(Arc::new(submissions)).merge(hashquery::routes(Arc::new(queries)))
+}
+
+/// Loads keyrings while the server runs.
+fn load_beside(config: &Config, store: &Arc<dyn Store>, paths: &[PathBuf]) -> io::Result<()> {
+    if paths.is_empty() {
+        return Ok(());
+    }
+    let (config, store, paths) = (config.clone(), Arc::clone(store), paths.to_vec());
+    let load = move || match admin::load::load(&config, store, &paths, false, &Progress::for_terminal) {
+        Ok(report) => report
+            .to_string()
+            .lines()
+            .for_each(|line| tracing::info!("load: {line}")),
+        Err(error) => tracing::error!(%error, "load"),
+    };
+    std::thread::Builder::new()
+        .name("keyrink-load".into())
+        .spawn(load)
+        .map(drop)
+}
+
 /// Adds the routes that tell about the server itself.
 fn about(routes: Routes, config: &Config, metrics: &Metrics) -> Routes {
     let routes = routes.route("/healthz", get(async || "ok\n"));
@@ -92,5 +155,7 @@ const THREADS_PER_CORE: usize = 4;
 
 /// Threads for long work: submissions that wait for their commit, searches of words.
 const BLOCKING_THREADS_MAX: usize = 64;
+/// The longest answer to one hashquery: far more than the 100 certificates that peers ask for at once usually have.
+const HASHQUERY_ANSWER_OCTETS: usize = 64 << 20;
 /// Stack of a thread: handlers keep what is large on the heap.
 const STACK_OCTETS: usize = 1 << 20;

@@ -9,7 +9,7 @@ use super::{AdminError, open_to_read};
 use crate::cli;
 use crate::formats::{self, OPENPGP};
 use keyrink_openpgp::cert::Cert;
-use keyrink_openpgp::crypto::Hasher;
+use keyrink_openpgp::crypto::digest::Hasher;
 use keyrink_openpgp::project::Projection;
 use keyrink_store::{Store, Stored};
 use serde::Serialize;

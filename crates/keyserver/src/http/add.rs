@@ -28,7 +28,7 @@ pub struct Submissions {
 }
 
 /// The route for submissions.
-pub fn router(submissions: Arc<Submissions>) -> Routes {
+pub fn routes(submissions: Arc<Submissions>) -> Routes {
     Routes::new().route("/pks/add", post(add)).with_state(submissions)
 }
 
@@ -165,7 +165,7 @@ impl Style {
             StatusCode::UNPROCESSABLE_ENTITY
         };
         match self {
-            Self::Json => (status, axum::Json(Answer::of(report))).into_response(),
+            Self::Json => (status, Json(Answer::of(report))).into_response(),
             Self::Html => super::pages::submitted(status, report),
             Self::Text => (status, text(report)).into_response(),
         }
@@ -174,7 +174,7 @@ impl Style {
     fn error(self, error: &AddError) -> Response {
         let (status, message) = (error.status(), error.to_string());
         match self {
-            Self::Json => (status, axum::Json(serde_json::json!({ "error": message }))).into_response(),
+            Self::Json => (status, Json(serde_json::json!({ "error": message }))).into_response(),
             Self::Html => super::pages::failure(status, &message),
             Self::Text => (status, format!("{message}\n")).into_response(),
         }
@@ -246,6 +246,18 @@ impl<'a> Entry<'a> {
             fingerprint: Some(cert.fingerprint.to_string().to_lowercase()),
             comment,
             dropped: &cert.dropped,
+        }
+    }
+}
+
+/// A value as a JSON answer.
+struct Json<T>(T);
+
+impl<T: Serialize> IntoResponse for Json<T> {
+    fn into_response(self) -> Response {
+        match serde_json::to_vec(&self.0) {
+            Ok(text) => ([(header::CONTENT_TYPE, "application/json")], text).into_response(),
+            Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
         }
     }
 }

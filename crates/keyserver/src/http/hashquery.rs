@@ -4,9 +4,9 @@
 //! from the connection: no chunks, no compression, and CR LF behind the list as it sends it itself. A certificate
 //! goes out as the dataset of the digest shows it, and none that SKS 1.1.6 would choke on is part of that dataset.
 
-use super::routes::Routes;
 use super::blocking;
 use super::body::{self, BodyLimits};
+use super::routes::Routes;
 use crate::formats::SKS;
 use axum::body::Body;
 use axum::extract::State;
@@ -35,7 +35,7 @@ const DIGEST_OCTETS: usize = 16;
 pub const QUESTION_OCTETS_MAX: u64 = 64 << 10;
 
 /// The route for peers.
-pub fn router(queries: Arc<HashQueries>) -> Routes {
+pub fn routes(queries: Arc<HashQueries>) -> Routes {
     Routes::new().route("/pks/hashquery", post(answer)).with_state(queries)
 }
 

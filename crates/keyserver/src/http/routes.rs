@@ -31,7 +31,10 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
     /// Adds the routes of another part.
     pub fn merge(mut self, other: Self) -> Self {
         self.patterns.extend(other.patterns);
-        Self { router: self.router.merge(other.router), patterns: self.patterns }
+        Self {
+            router: self.router.merge(other.router),
+            patterns: self.patterns,
+        }
     }
 
     /// Gives the handlers what they share.
