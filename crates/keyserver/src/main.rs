@@ -3,7 +3,6 @@
 use clap::Parser;
 use keyrink::cli::{Cli, Command, ConfigCommand};
 use keyrink::config::Config;
-use keyrink::http::routes::Routes;
 use keyrink::{admin, client, serve};
 use std::error::Error;
 use std::process::ExitCode;
@@ -20,7 +19,7 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<(), Box<dyn Error>> {
     match command {
-        Command::Serve(arguments) => serve::run(&arguments.configuration()?, Routes::new())?,
+        Command::Serve(arguments) => serve::run(&arguments)?,
         Command::Load(arguments) => admin::load::run(&arguments)?,
         Command::Dump(arguments) => admin::dump::run(&arguments)?,
         Command::Check(arguments) => admin::check::run(&arguments)?,

@@ -8,17 +8,17 @@ use std::io::{self, Read};
 
 /// Whole certificates, one after another.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Piece {
+pub(super) struct Piece {
     /// Their packets.
-    pub octets: Vec<u8>,
+    pub(super) octets: Vec<u8>,
     /// Octets of the stream up to the end of this piece.
-    pub end: u64,
+    pub(super) end: u64,
     /// What was left out, in words.
-    pub skipped: Vec<String>,
+    pub(super) skipped: Vec<String>,
 }
 
 /// Cuts what a reader gives.
-pub struct Cutter<R> {
+pub(super) struct Cutter<R> {
     reader: R,
     /// What was read and is not yet given out; whole packets up to `framed`.
     buffer: Vec<u8>,
@@ -35,7 +35,7 @@ pub struct Cutter<R> {
 impl<R: Read> Cutter<R> {
     /// Starts `offset` octets into the stream, to go on where an earlier run stopped. Of a certificate longer than
     /// `certificate_octets_max` the rest is left out.
-    pub fn new(mut reader: R, offset: u64, certificate_octets_max: usize) -> io::Result<Self> {
+    pub(super) fn new(mut reader: R, offset: u64, certificate_octets_max: usize) -> io::Result<Self> {
         let passed = io::copy(&mut (&mut reader).take(offset), &mut io::sink())?;
         Ok(Self {
             reader,
@@ -50,7 +50,7 @@ impl<R: Read> Cutter<R> {
     }
 
     /// The next piece; `None` at the end.
-    pub fn next_piece(&mut self) -> io::Result<Option<Piece>> {
+    pub(super) fn next_piece(&mut self) -> io::Result<Option<Piece>> {
         loop {
             match packet::frame(&self.buffer[self.framed..]) {
                 Ok(frame) => {

@@ -10,7 +10,7 @@ use std::time::UNIX_EPOCH;
 
 /// One input of a load.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
+pub(super) enum Source {
     /// A file.
     File(PathBuf),
     /// Standard input.
@@ -20,7 +20,7 @@ pub enum Source {
 impl Source {
     /// Finds what paths mean: `-` is standard input, a folder all keyrings below it, anything else a file or, if
     /// there is no such file, a pattern. In the order given, folders and patterns sorted.
-    pub fn find(paths: &[PathBuf]) -> io::Result<Vec<Self>> {
+    pub(super) fn find(paths: &[PathBuf]) -> io::Result<Vec<Self>> {
         let mut sources = Vec::new();
         for path in paths {
             if path.as_os_str() == "-" {
@@ -37,7 +37,7 @@ impl Source {
     }
 
     /// How people call it.
-    pub fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         match self {
             Self::File(path) => path.display().to_string(),
             Self::Stdin => "standard input".to_owned(),
@@ -45,7 +45,7 @@ impl Source {
     }
 
     /// Octets to read, as far as known.
-    pub fn octets(&self) -> u64 {
+    pub(super) fn octets(&self) -> u64 {
         match self {
             Self::File(path) => path.metadata().map_or(0, |metadata| metadata.len()),
             Self::Stdin => 0,
@@ -54,7 +54,7 @@ impl Source {
 
     /// Tells this content from any other, so that an interrupted load knows it again: path, length and time of the
     /// last change. `None` for what can't be read twice.
-    pub fn identity(&self) -> Option<String> {
+    pub(super) fn identity(&self) -> Option<String> {
         let Self::File(path) = self else { return None };
         let metadata = path.metadata().ok()?;
         let changed = metadata.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
@@ -63,7 +63,7 @@ impl Source {
     }
 
     /// Opens it. What comes out are packets; `read` counts the octets taken from the disk.
-    pub fn open(&self, read: &Arc<AtomicU64>) -> io::Result<Box<dyn Read + Send>> {
+    pub(super) fn open(&self, read: &Arc<AtomicU64>) -> io::Result<Box<dyn Read + Send>> {
         let raw: Box<dyn Read + Send> = match self {
             Self::File(path) => Box::new(File::open(path)?),
             Self::Stdin => Box::new(io::stdin()),
