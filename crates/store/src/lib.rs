@@ -96,10 +96,13 @@ pub struct Batch {
     /// The records to change. An id may occur twice: the second run sees the first one's result.
     pub ids: Vec<RecordId>,
     /// Decides about `ids[i]`, given what is stored there now. Pure; may run again.
-    pub decide: Box<dyn Fn(usize, Option<&Stored>) -> Decision + Send + Sync>,
+    pub decide: Decide,
     /// Small values written in the same transaction; `None` removes.
     pub notes: Vec<(String, Option<Vec<u8>>)>,
 }
+
+/// The closure of a batch: the position of an id in it and what is stored under that id.
+pub type Decide = Box<dyn Fn(usize, Option<&Stored>) -> Decision + Send + Sync>;
 
 /// What to do with one record.
 pub enum Decision {
