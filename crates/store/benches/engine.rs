@@ -23,7 +23,19 @@ fn main() {
     let dir = arguments.next().map_or(temporary.path().to_owned(), Into::into);
     let dir = dir.join("bench");
     load(&dir, records);
+    if std::env::var("ONLY").as_deref() == Ok("load") {
+        return;
+    }
+    if std::env::var("ONLY").as_deref() == Ok("single") {
+        return singles(&dir, records, 1);
+    }
+    if std::env::var("ONLY").as_deref() == Ok("eight") {
+        return singles(&dir, records, 8);
+    }
     serve(&dir, records);
+    if std::env::var("ONLY").as_deref() == Ok("serve") {
+        return;
+    }
     singles(&dir, records, 1);
     singles(&dir, records, 8);
     beside_a_load(&dir, records);
