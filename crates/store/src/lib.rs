@@ -101,7 +101,7 @@ pub struct Batch {
     pub notes: Vec<(String, Option<Vec<u8>>)>,
 }
 
-/// Decides what becomes of the n-th record of a batch, given what is stored there now.
+/// The closure of a batch: the position of an id in it and what is stored under that id.
 pub type Decide = Box<dyn Fn(usize, Option<&Stored>) -> Decision + Send + Sync>;
 
 /// What to do with one record.

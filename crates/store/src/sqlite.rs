@@ -21,6 +21,7 @@ use rusqlite::Connection;
 
 use self::fault::Fault;
 use self::readers::Readers;
+use self::schema::Migrations;
 use self::write::Transaction;
 use self::writer::Writer;
 use crate::batch::now;
@@ -103,7 +104,7 @@ impl SqliteStore {
             .map_err(|error| failed("can't be finished", &error))
     }
 
-    fn open_with(dir: &Path, options: &Options, migrations: &[&str]) -> Result<Self, StoreError> {
+    fn open_with(dir: &Path, options: &Options, migrations: Migrations) -> Result<Self, StoreError> {
         let file = dir.join(Self::FILE);
         let writer = if options.read_only {
             if !file.exists() {
@@ -117,7 +118,7 @@ impl SqliteStore {
             })?;
             Some(Writer::start(&file, options.durability, migrations)?)
         };
-        let readers = Readers::new(file.clone(), options.readers);
+        let readers = Readers::new(file.clone(), migrations, options.readers);
         let store = Self { file, readers, writer };
         store.vector()?;
         Ok(store)

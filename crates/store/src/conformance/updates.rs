@@ -305,7 +305,7 @@ fn octets(store: &dyn Store) {
         .into_iter()
         .enumerate()
     {
-        let data: Vec<u8> = (0..length).map(|at| (at * 31 >> 3) as u8).collect();
+        let data: Vec<u8> = (0..length).map(|at| ((at * 31) >> 3) as u8).collect();
         let mut batch = batch(&[], |_| Decision::Keep);
         batch.ids = vec![id(number * 10 + 1)];
         let mut record = record("");

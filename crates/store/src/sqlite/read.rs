@@ -37,16 +37,22 @@ pub(super) fn find(
     after: Option<&RecordId>,
     limit: usize,
 ) -> Result<Vec<Stored>, Fault> {
-    // The ids are sorted and cut before any data is read: a term can stand for very many records.
-    let mut statement = connection.prepare_cached(
-        "SELECT id, policy, created, modified, data FROM record WHERE rec IN (
-             SELECT rec FROM term CROSS JOIN record USING (rec)
-             WHERE term.realm = ?1 AND term.kind = ?2 AND term.text = ?3 AND record.id > ?4
-             ORDER BY record.id LIMIT ?5)",
-    )?;
-    let after = after.map_or(&[][..], RecordId::as_bytes);
-    let rows = statement.query_map(params![realm.0, term.kind, term.text, after, sql_limit(limit)], stored)?;
-    let mut found = rows.collect::<Result<Vec<_>, _>>()?;
+    let mut holders = connection.prepare_cached("SELECT rec FROM term WHERE realm = ?1 AND kind = ?2 AND text = ?3")?;
+    let rows = holders.query_map(params![realm.0, term.kind, term.text], |row| row.get(0))?;
+    let mut recs = rows.collect::<Result<Vec<i64>, _>>()?;
+    if after.is_some() || recs.len() > limit {
+        // A term can stand for very many records: they are sorted and cut before any data is read.
+        let mut ids = ids_of(connection, &recs)?;
+        ids.retain(|(id, _)| after.is_none_or(|after| id > after));
+        ids.sort_unstable();
+        recs = ids.into_iter().take(limit).map(|(_, rec)| rec).collect();
+    }
+    let mut by_rec =
+        connection.prepare_cached("SELECT id, policy, created, modified, data FROM record WHERE rec = ?1")?;
+    let mut found = recs
+        .iter()
+        .map(|rec| by_rec.query_row([rec], stored))
+        .collect::<Result<Vec<_>, _>>()?;
     found.sort_unstable_by(|a, b| a.id.cmp(&b.id));
     Ok(found)
 }
@@ -123,7 +129,7 @@ pub(super) fn records(
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// Term rows lie in the order of `rec`; the records of one term are read together and sorted by id.
+/// Rows of one term lie in the order of `rec`, so a page is read to the end of its last term and then sorted by id.
 pub(super) fn terms(
     connection: &Connection,
     realm: Realm,
@@ -131,33 +137,35 @@ pub(super) fn terms(
     limit: usize,
 ) -> Result<Vec<(Term, RecordId)>, Fault> {
     let mut statement = connection.prepare_cached(
-        "SELECT kind, text, id FROM term CROSS JOIN record USING (rec)
-         WHERE term.realm = ?1 AND (term.kind, term.text) >= (?2, ?3) ORDER BY term.kind, term.text",
+        "SELECT rec, kind, text FROM term WHERE realm = ?1 AND (kind, text) >= (?2, ?3) ORDER BY kind, text",
     )?;
     let (kind, text) = after.map_or((0, &[][..]), |(term, _)| (term.kind, &term.text));
     let mut rows = statement.query(params![realm.0, kind, text])?;
-    let mut found: Vec<(Term, RecordId)> = Vec::new();
-    let mut group = 0;
+    let mut page: Vec<(i64, Term)> = Vec::new();
+    // Rows of the term that the last page ended in; some of them may have been on that page.
+    let mut continued = 0;
     while let Some(row) = rows.next()? {
-        let next = (
-            Term {
-                kind: row.get(0)?,
-                text: row.get(1)?,
-            },
-            record_id(row, 2)?,
-        );
-        if found.last().is_some_and(|last| last.0 != next.0) {
-            if found.len() >= limit {
-                break;
-            }
-            found[group..].sort_unstable();
-            group = found.len();
+        let term = Term {
+            kind: row.get(1)?,
+            text: row.get(2)?,
+        };
+        if page.len() - continued >= limit && page.last().is_none_or(|(_, last)| *last != term) {
+            break;
         }
-        if after.is_none_or(|after| next > *after) {
-            found.push(next);
-        }
+        continued += usize::from(after.is_some_and(|(last, _)| *last == term));
+        page.push((row.get(0)?, term));
     }
-    found[group..].sort_unstable();
+    // In the order of `rec`, records that lie together are looked up together.
+    page.sort_unstable_by_key(|(rec, _)| *rec);
+    let recs: Vec<i64> = page.iter().map(|(rec, _)| *rec).collect();
+    let ids = ids_of(connection, &recs)?;
+    let mut found: Vec<_> = page
+        .into_iter()
+        .zip(ids)
+        .map(|((_, term), (id, _))| (term, id))
+        .collect();
+    found.retain(|row| after.is_none_or(|after| row > after));
+    found.sort_unstable();
     found.truncate(limit);
     Ok(found)
 }
@@ -176,6 +184,14 @@ pub(super) fn elements(
         Ok((row.get(0)?, record_id(row, 1)?))
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// The ids of records, in the same order.
+fn ids_of(connection: &Connection, recs: &[i64]) -> Result<Vec<(RecordId, i64)>, Fault> {
+    let mut statement = connection.prepare_cached("SELECT id FROM record WHERE rec = ?1")?;
+    recs.iter()
+        .map(|&rec| Ok((statement.query_row([rec], |row| record_id(row, 0))?, rec)))
+        .collect()
 }
 
 fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {

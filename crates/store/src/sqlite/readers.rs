@@ -6,12 +6,13 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use rusqlite::Connection;
 
 use super::fault::Fault;
-use super::schema;
+use super::schema::{self, Migrations};
 use crate::StoreError;
 
 /// Connections that only read.
 pub(super) struct Readers {
     file: PathBuf,
+    migrations: Migrations,
     connections_max: usize,
     state: Mutex<State>,
     returned: Condvar,
@@ -31,9 +32,10 @@ struct Loan<'a> {
 }
 
 impl Readers {
-    pub(super) fn new(file: PathBuf, connections_max: usize) -> Self {
+    pub(super) fn new(file: PathBuf, migrations: Migrations, connections_max: usize) -> Self {
         Self {
             file,
+            migrations,
             connections_max: connections_max.max(1),
             state: Mutex::default(),
             returned: Condvar::new(),
@@ -47,14 +49,14 @@ impl Readers {
 
     /// A connection of its own for a long view; it does not count against the pool.
     pub(super) fn dedicated(&self) -> Result<Connection, StoreError> {
-        schema::open_reader(&self.file, SNAPSHOT_CACHE_KIB).map_err(|fault| fault.at(&self.file))
+        schema::open_reader(&self.file, SNAPSHOT_CACHE_KIB, self.migrations).map_err(|fault| fault.at(&self.file))
     }
 
     fn attempt<T>(&self, read: impl FnOnce(&Connection) -> Result<T, Fault>) -> Result<T, Fault> {
         let mut loan = self.borrow();
         let connection = match loan.connection.take() {
             Some(connection) => connection,
-            None => schema::open_reader(&self.file, READER_CACHE_KIB)?,
+            None => schema::open_reader(&self.file, READER_CACHE_KIB, self.migrations)?,
         };
         let result = read(&connection);
         // A connection that saw an error may be the reason for it: the next caller gets a fresh one.

@@ -12,11 +12,14 @@ use super::Durability;
 use super::fault::Fault;
 use crate::StoreError;
 
-/// All migrations, oldest first.
-pub(super) const MIGRATIONS: &[&str] = &[include_str!("migrations/0001.sql")];
+/// Migrations, oldest first; their number is the newest version.
+pub(super) type Migrations = &'static [&'static str];
+
+/// All migrations there are.
+pub(super) const MIGRATIONS: Migrations = &[include_str!("migrations/0001.sql")];
 
 /// Opens `file` for writing, creates it if it isn't there, and brings its schema to the newest version.
-pub(super) fn open_writer(file: &Path, durability: Durability, migrations: &[&str]) -> Result<Connection, Fault> {
+pub(super) fn open_writer(file: &Path, durability: Durability, migrations: Migrations) -> Result<Connection, Fault> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(file, flags)?;
     prepare(&mut connection)?;
@@ -38,13 +41,13 @@ pub(super) fn open_writer(file: &Path, durability: Durability, migrations: &[&st
 }
 
 /// Opens `file` for reading only. Its schema must be the newest.
-pub(super) fn open_reader(file: &Path, cache_kib: u32) -> Result<Connection, Fault> {
+pub(super) fn open_reader(file: &Path, cache_kib: u32, migrations: Migrations) -> Result<Connection, Fault> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(file, flags)?;
     prepare(&mut connection)?;
     connection.execute_batch(&format!("PRAGMA cache_size = -{cache_kib};"))?;
     check_owner(&connection)?;
-    let (found, known) = (version(&connection)?, MIGRATIONS.len() as u32);
+    let (found, known) = (version(&connection)?, migrations.len() as u32);
     if found > known {
         return Err(StoreError::TooNew { found, known }.into());
     }
@@ -57,15 +60,30 @@ pub(super) fn open_reader(file: &Path, cache_kib: u32) -> Result<Connection, Fau
 
 /// What all connections share.
 fn prepare(connection: &mut Connection) -> Result<(), Fault> {
-    // SQLite's own waiting sleeps up to 100 ms at a time; a server waiting beside a busy `load` would miss the short
-    // gaps between its transactions.
-    connection.busy_handler(Some(|count| {
-        std::thread::sleep(BUSY_STEP);
-        count < BUSY_STEPS_MAX
-    }))?;
+    wait_when_busy(connection)?;
     connection.set_prepared_statement_cache_capacity(64);
     connection.execute_batch("PRAGMA foreign_keys = OFF; PRAGMA mmap_size = 0; PRAGMA temp_store = MEMORY;")?;
     Ok(())
+}
+
+/// SQLite's own waiting sleeps up to 100 ms at a time; a server waiting beside a busy `load` would miss the short gaps
+/// between its transactions.
+fn wait_when_busy(connection: &mut Connection) -> rusqlite::Result<()> {
+    connection.busy_handler(Some(|count| {
+        std::thread::sleep(BUSY_STEP);
+        count < BUSY_STEPS_MAX
+    }))
+}
+
+/// Runs `work`, which then finds what other processes lock busy at once.
+pub(super) fn without_waiting<T>(
+    connection: &mut Connection,
+    work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    connection.busy_handler(None::<fn(i32) -> bool>)?;
+    let result = work(connection);
+    wait_when_busy(connection)?;
+    result
 }
 
 /// Refuses a database that some other program made.
@@ -83,7 +101,7 @@ fn version(connection: &Connection) -> Result<u32, Fault> {
     Ok(connection.query_row("PRAGMA user_version", [], |row| row.get(0))?)
 }
 
-fn migrate(connection: &mut Connection, migrations: &[&str]) -> Result<(), Fault> {
+fn migrate(connection: &mut Connection, migrations: Migrations) -> Result<(), Fault> {
     let known = migrations.len() as u32;
     if version(connection)? == known {
         return Ok(());
@@ -106,7 +124,7 @@ fn migrate(connection: &mut Connection, migrations: &[&str]) -> Result<(), Fault
 
 /// "Krnk" in the header of the file.
 const APPLICATION: u32 = 0x4b72_6e6b;
-const PAGE_OCTETS: u32 = 16_384;
+const PAGE_OCTETS: u32 = 8_192;
 const WRITER_CACHE_KIB: u32 = 16 << 10;
 /// `load` is a short-lived process and gains from holding the upper levels of every B-tree.
 const BULK_CACHE_KIB: u32 = 48 << 10;

@@ -17,9 +17,10 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
+use super::Durability;
 use super::fault::Fault;
+use super::schema::{self, Migrations};
 use super::write::Transaction;
-use super::{Durability, schema};
 use crate::batch::now;
 use crate::{Applied, Batch, StoreError};
 
@@ -49,11 +50,13 @@ struct Worker {
     log_pages: Arc<AtomicI32>,
     /// The size of the log that asks for the next checkpoint.
     checkpoint_at: i32,
+    /// How many batches the last transaction had.
+    company: usize,
 }
 
 impl Writer {
     /// Opens `file` and starts the thread.
-    pub(super) fn start(file: &Path, durability: Durability, migrations: &[&str]) -> Result<Self, StoreError> {
+    pub(super) fn start(file: &Path, durability: Durability, migrations: Migrations) -> Result<Self, StoreError> {
         let mut connection = schema::open_writer(file, durability, migrations).map_err(|fault| fault.at(file))?;
         let log_pages = Arc::new(AtomicI32::new(0));
         let pages = Arc::clone(&log_pages);
@@ -74,6 +77,7 @@ impl Writer {
             jobs: queue,
             log_pages,
             checkpoint_at,
+            company: 1,
         };
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
@@ -136,6 +140,7 @@ impl Worker {
     }
 
     fn work(&mut self, first: Job) {
+        let started = Instant::now();
         let mut batches = Vec::new();
         let mut ids = 0;
         let mut next = Some(first);
@@ -151,18 +156,29 @@ impl Worker {
                 }
             }
             next = if ids < GROUP_IDS_MAX {
-                self.jobs.try_recv().ok()
+                self.next(batches.len(), started)
             } else {
                 None
             };
         }
-        let started = Instant::now();
+        self.company = batches.len();
         self.commit(batches);
         if started.elapsed() >= LONG {
             sleep(GAP);
         }
         if self.log_pages.load(Ordering::Relaxed) >= self.checkpoint_at {
             self.checkpoint();
+        }
+    }
+
+    /// The next job that waits. Callers whose batches were committed together come back together: as long as there are
+    /// fewer than last time, it is worth a moment's patience.
+    fn next(&self, waiting: usize, started: Instant) -> Option<Job> {
+        let patience = PATIENCE.saturating_sub(started.elapsed());
+        if waiting < self.company && !patience.is_zero() {
+            self.jobs.recv_timeout(patience).ok()
+        } else {
+            self.jobs.try_recv().ok()
         }
     }
 
@@ -217,11 +233,14 @@ impl Worker {
         };
     }
 
-    /// Nothing to do: empties the log and gives memory back.
+    /// Nothing to do: empties the log, unless a reader needs it, and gives memory back.
     fn rest(&mut self) {
         if self.log_pages.swap(0, Ordering::Relaxed) > 0 {
             self.checkpoint();
-            let _ = self.connection.execute_batch("PRAGMA shrink_memory");
+            let _ = schema::without_waiting(&mut self.connection, |connection| {
+                connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+                connection.execute_batch("PRAGMA shrink_memory")
+            });
         }
     }
 
@@ -243,8 +262,8 @@ impl Worker {
 /// Log pages that ask for a checkpoint: a bulk load rewrites the same pages many times over and gains from waiting.
 fn checkpoint_pages(durability: Durability) -> i32 {
     match durability {
-        Durability::Full => 1_000,
-        Durability::Normal => 6_000,
+        Durability::Full => 4_000,
+        Durability::Normal => 12_000,
     }
 }
 
@@ -268,7 +287,9 @@ fn again(error: &StoreError) -> StoreError {
 /// Batches that may wait before callers have to.
 const QUEUE_MAX: usize = 64;
 /// A transaction takes no further batch once it has this many ids.
-const GROUP_IDS_MAX: usize = 2_000;
+const GROUP_IDS_MAX: usize = 1_000;
+/// How long the thread waits for batches to share a commit; less than what the commit takes.
+const PATIENCE: Duration = Duration::from_micros(150);
 /// How long nothing must happen before the thread tidies up.
 const IDLE: Duration = Duration::from_millis(500);
 /// After a transaction as long as this the lock is left alone for [`GAP`], so that a writer of another process, which
