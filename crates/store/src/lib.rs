@@ -8,9 +8,14 @@
 //! every tree node is one contiguous range. There is no second structure that could drift from the records.
 //!
 //! All calls block. Engines: [`sqlite`] (embedded, the default) and [`memory`] (for tests). One suite,
-//! [`conformance`], holds for every engine.
+//! `conformance`, holds for every engine.
 
+mod batch;
+#[cfg(test)]
+mod conformance;
+pub mod memory;
 mod record;
+pub mod sqlite;
 
 pub use record::{Dataset, Element, Realm, RecordId, Stored, Term};
 use thiserror::Error;
@@ -117,6 +122,11 @@ pub struct Record {
     pub terms: Vec<Term>,
     /// What stands for it in the reconciled sets; duplicates are folded.
     pub elements: Vec<Element>,
+}
+
+impl Record {
+    /// The most octets of data.
+    pub const OCTETS_MAX: usize = 64 << 20;
 }
 
 /// What an update did to one id.

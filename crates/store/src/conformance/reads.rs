@@ -1,0 +1,181 @@
+//! What reads and snapshots promise.
+
+use super::Check;
+use super::toy::{LINES, TOYS, batch, change, element, elements, found, id, put, record, terms, word};
+use crate::{Dataset, Decision, Element, RecordId, Store, Term};
+
+pub(crate) const CHECKS: &[Check] = &[
+    ("get answers in the order asked", in_order),
+    ("a term finds all its records, page by page", paged_find),
+    ("a term is found by kind and whole text only", exact_terms),
+    ("elements lead to records, each once", by_element),
+    ("rows of a snapshot come in order, page by page", paged_rows),
+    ("elements come in the order of their bytes", order_of_bytes),
+    ("a snapshot stays as it was", frozen),
+    ("a store that works is ready", ready),
+];
+
+fn in_order(store: &dyn Store) {
+    for number in [3, 1, 2] {
+        put(store, number, &format!("line {number}"));
+    }
+    let asked = [id(2), id(9), id(1), id(2)];
+    let stored = store.get(TOYS, &asked).unwrap();
+    let ids: Vec<_> = stored
+        .iter()
+        .map(|stored| stored.as_ref().map(|stored| stored.id.clone()))
+        .collect();
+    assert_eq!(ids, [Some(id(2)), None, Some(id(1)), Some(id(2))]);
+    assert_eq!(store.get(TOYS, &[]).unwrap(), []);
+}
+
+fn paged_find(store: &dyn Store) {
+    let mut numbers: Vec<u32> = (0..50).map(|number| number * 7_919 % 1_000).collect();
+    for number in &numbers {
+        put(store, *number, &format!("common {number}"));
+    }
+    numbers.sort_unstable();
+    let all: Vec<RecordId> = numbers.into_iter().map(id).collect();
+    for step in [1, 7, 49, 50, 51] {
+        let mut ids: Vec<RecordId> = Vec::new();
+        loop {
+            let page = store.find(TOYS, &word("common"), ids.last(), step).unwrap();
+            if page.is_empty() {
+                break;
+            }
+            assert!(page.len() <= step);
+            ids.extend(page.into_iter().map(|stored| stored.id));
+        }
+        assert_eq!(ids, all, "in pages of {step}");
+    }
+    assert_eq!(store.find(TOYS, &word("common"), None, 0).unwrap(), []);
+}
+
+fn exact_terms(store: &dyn Store) {
+    put(store, 1, "foxes");
+    put(store, 2, "fox");
+    assert_eq!(
+        (found(store, "fox"), found(store, "fo"), found(store, "")),
+        (vec!["fox".to_string()], vec![], vec![])
+    );
+    assert_eq!(
+        store
+            .find(
+                TOYS,
+                &Term {
+                    kind: 4,
+                    text: b"fox".to_vec()
+                },
+                None,
+                9
+            )
+            .unwrap(),
+        []
+    );
+}
+
+fn by_element(store: &dyn Store) {
+    let mut both = record("one");
+    both.elements.push(element("two"));
+    both.elements.push(Element {
+        dataset: Dataset(9),
+        bytes: element("three").bytes,
+    });
+    change(store, 1, Some(both)).unwrap();
+    put(store, 2, "two");
+    let ask = |lines: &[&str]| {
+        let bytes: Vec<_> = lines.iter().map(|line| element(line).bytes).collect();
+        let mut ids: Vec<_> = store
+            .by_element(LINES, &bytes)
+            .unwrap()
+            .into_iter()
+            .map(|stored| stored.id)
+            .collect();
+        ids.sort_unstable();
+        ids
+    };
+    assert_eq!(ask(&["one"]), [id(1)]);
+    assert_eq!(ask(&["two", "one", "two"]), [id(1), id(2)]);
+    assert_eq!(ask(&["three", "unknown"]), []);
+    assert_eq!(ask(&[]), []);
+}
+
+fn paged_rows(store: &dyn Store) {
+    for number in 0..40u32 {
+        put(
+            store,
+            number * 17 % 41,
+            &format!("common word{} even{}", number, number % 2),
+        );
+    }
+    put(store, 99, "common word0 even0");
+    let view = store.snapshot().unwrap();
+    let all_terms = terms(&*view, usize::MAX);
+    let all_elements = elements(&*view, usize::MAX);
+    assert_eq!((all_terms.len(), all_elements.len()), (123, 41));
+    assert!(all_terms.is_sorted() && all_elements.is_sorted());
+    for step in [1, 2, 5, 40, 41, 200] {
+        assert_eq!(terms(&*view, step), all_terms, "terms in pages of {step}");
+        assert_eq!(elements(&*view, step), all_elements, "elements in pages of {step}");
+        let mut ids: Vec<RecordId> = Vec::new();
+        loop {
+            let page = view.records(TOYS, ids.last(), step).unwrap();
+            if page.is_empty() {
+                break;
+            }
+            ids.extend(page.into_iter().map(|stored| stored.id));
+        }
+        assert!(ids.len() == 41 && ids.is_sorted(), "records in pages of {step}");
+    }
+}
+
+fn order_of_bytes(store: &dyn Store) {
+    let mut record = record("x");
+    let bytes: [&[u8]; 7] = [&[0xff], &[0, 0], &[0x80, 1], &[0], &[0x7f], &[], &[0x80]];
+    record.elements = bytes
+        .iter()
+        .map(|bytes| Element {
+            dataset: LINES,
+            bytes: bytes.to_vec(),
+        })
+        .collect();
+    change(store, 1, Some(record)).unwrap();
+    let rows = elements(&*store.snapshot().unwrap(), 2);
+    let mut sorted = bytes.to_vec();
+    sorted.sort_unstable();
+    assert_eq!(rows.iter().map(|row| row.0.as_slice()).collect::<Vec<_>>(), sorted);
+}
+
+fn frozen(store: &dyn Store) {
+    put(store, 1, "before");
+    let view = store.snapshot().unwrap();
+    let seen = || {
+        (
+            view.records(TOYS, None, 9).unwrap(),
+            terms(&*view, 9),
+            view.vector().unwrap(),
+            view.count(TOYS).unwrap(),
+        )
+    };
+    let before = seen();
+    put(store, 1, "after");
+    put(store, 2, "after");
+    store
+        .update(batch(&[3, 4], |_| Decision::Put(record("after"))))
+        .unwrap();
+    assert_eq!(seen(), before);
+    assert_eq!(elements(&*view, 9), [(element("before").bytes, id(1))]);
+    let later = store.snapshot().unwrap();
+    assert_eq!(later.count(TOYS).unwrap(), 4);
+    assert_eq!(later.vector().unwrap(), store.vector().unwrap());
+    assert_ne!(later.vector().unwrap(), view.vector().unwrap());
+}
+
+fn ready(store: &dyn Store) {
+    let before = store.vector().unwrap();
+    store.ready().unwrap();
+    put(store, 1, "x");
+    store.ready().unwrap();
+    assert_ne!(store.vector().unwrap(), before);
+    assert_eq!(store.count(TOYS).unwrap(), 1);
+}

@@ -1,0 +1,273 @@
+//! The store as a model: ordered sets in memory, one lock, nothing durable. For tests, and as the plainest statement
+//! of what an engine must do.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::batch::{Kept, Plan, difference, now};
+use crate::{
+    Applied, Batch, ChangeRow, Dataset, Element, Realm, RecordId, Snapshot, Store, StoreError, Stored, Term, Vector,
+};
+
+/// A store that lives as long as its value.
+#[derive(Default)]
+pub struct MemoryStore {
+    state: Mutex<Arc<State>>,
+}
+
+/// A state that stays as it was; the store goes on with a copy.
+struct Frozen(Arc<State>);
+
+#[derive(Clone, Default)]
+struct State {
+    records: BTreeMap<(Realm, RecordId), Kept>,
+    terms: BTreeMap<(Realm, Term), BTreeSet<RecordId>>,
+    elements: BTreeMap<Element, BTreeSet<(RecordId, Realm)>>,
+    changes: Vec<ChangeRow>,
+    newest: u64,
+    notes: BTreeMap<String, Vec<u8>>,
+}
+
+/// The one lane of this engine.
+const WRITER: u32 = 1;
+
+impl MemoryStore {
+    /// An empty store.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn state(&self) -> MutexGuard<'_, Arc<State>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Store for MemoryStore {
+    fn get(&self, realm: Realm, ids: &[RecordId]) -> Result<Vec<Option<Stored>>, StoreError> {
+        let state = self.state();
+        Ok(ids.iter().map(|id| state.stored(realm, id)).collect())
+    }
+
+    fn find(
+        &self,
+        realm: Realm,
+        term: &Term,
+        after: Option<&RecordId>,
+        limit: usize,
+    ) -> Result<Vec<Stored>, StoreError> {
+        let state = self.state();
+        let hits = state.terms.get(&(realm, term.clone())).into_iter().flatten();
+        let hits = hits.filter(|id| after.is_none_or(|after| *id > after));
+        Ok(hits.take(limit).filter_map(|id| state.stored(realm, id)).collect())
+    }
+
+    fn by_element(&self, dataset: Dataset, elements: &[Vec<u8>]) -> Result<Vec<Stored>, StoreError> {
+        let state = self.state();
+        let mut holders = BTreeSet::new();
+        for bytes in elements {
+            holders.extend(
+                state
+                    .elements
+                    .get(&Element {
+                        dataset,
+                        bytes: bytes.clone(),
+                    })
+                    .into_iter()
+                    .flatten(),
+            );
+        }
+        Ok(holders
+            .iter()
+            .filter_map(|(id, realm)| state.stored(*realm, id))
+            .collect())
+    }
+
+    fn update(&self, batch: Batch) -> Result<Vec<Applied>, StoreError> {
+        let mut state = self.state();
+        let now = now();
+        let plan = Plan::make::<StoreError>(&batch, now, |id| {
+            Ok(state
+                .records
+                .get(&(batch.realm, id.clone()))
+                .map(|kept| ((), kept.clone())))
+        })?;
+        let state = Arc::make_mut(&mut state);
+        for edit in plan.edits {
+            state.apply(batch.realm, edit.id, edit.old.map(|(_, kept)| kept), edit.new, now);
+        }
+        for (key, value) in batch.notes {
+            match value {
+                Some(value) => state.notes.insert(key, value),
+                None => state.notes.remove(&key),
+            };
+        }
+        Ok(plan.applied)
+    }
+
+    fn snapshot(&self) -> Result<Box<dyn Snapshot + '_>, StoreError> {
+        Ok(Box::new(Frozen(Arc::clone(&self.state()))))
+    }
+
+    fn changes(&self, since: &Vector, limit: usize) -> Result<Vec<ChangeRow>, StoreError> {
+        let seen = since.get(&WRITER).copied().unwrap_or(0);
+        Ok(self
+            .state()
+            .changes
+            .iter()
+            .filter(|row| row.n > seen)
+            .take(limit)
+            .cloned()
+            .collect())
+    }
+
+    fn vector(&self) -> Result<Vector, StoreError> {
+        Ok(self.state().vector())
+    }
+
+    fn count(&self, realm: Realm) -> Result<u64, StoreError> {
+        Ok(self.state().count(realm))
+    }
+
+    fn note(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.state().notes.get(key).cloned())
+    }
+
+    fn maintain(&self, before: u64) -> Result<(), StoreError> {
+        let mut state = self.state();
+        let keep = state
+            .changes
+            .iter()
+            .position(|row| row.time >= before)
+            .unwrap_or(state.changes.len());
+        Arc::make_mut(&mut state).changes.drain(..keep);
+        Ok(())
+    }
+
+    fn ready(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+impl Snapshot for Frozen {
+    fn records(&self, realm: Realm, after: Option<&RecordId>, limit: usize) -> Result<Vec<Stored>, StoreError> {
+        let records = self
+            .0
+            .records
+            .iter()
+            .filter(|((r, id), _)| *r == realm && after.is_none_or(|a| id > a));
+        Ok(records.take(limit).map(|(_, kept)| kept.stored.clone()).collect())
+    }
+
+    fn terms(
+        &self,
+        realm: Realm,
+        after: Option<&(Term, RecordId)>,
+        limit: usize,
+    ) -> Result<Vec<(Term, RecordId)>, StoreError> {
+        let groups = self.0.terms.iter().filter(|((r, _), _)| *r == realm);
+        let rows = groups.flat_map(|((_, term), ids)| ids.iter().map(|id| (term.clone(), id.clone())));
+        Ok(rows
+            .filter(|row| after.is_none_or(|after| row > after))
+            .take(limit)
+            .collect())
+    }
+
+    fn elements(
+        &self,
+        dataset: Dataset,
+        after: Option<&(Vec<u8>, RecordId)>,
+        limit: usize,
+    ) -> Result<Vec<(Vec<u8>, RecordId)>, StoreError> {
+        let groups = self.0.elements.iter().filter(|(element, _)| element.dataset == dataset);
+        let rows =
+            groups.flat_map(|(element, holders)| holders.iter().map(|(id, _)| (element.bytes.clone(), id.clone())));
+        Ok(rows
+            .filter(|row| after.is_none_or(|after| row > after))
+            .take(limit)
+            .collect())
+    }
+
+    fn vector(&self) -> Result<Vector, StoreError> {
+        Ok(self.0.vector())
+    }
+
+    fn count(&self, realm: Realm) -> Result<u64, StoreError> {
+        Ok(self.0.count(realm))
+    }
+}
+
+impl State {
+    fn stored(&self, realm: Realm, id: &RecordId) -> Option<Stored> {
+        self.records.get(&(realm, id.clone())).map(|kept| kept.stored.clone())
+    }
+
+    fn count(&self, realm: Realm) -> u64 {
+        self.records.keys().filter(|(r, _)| *r == realm).count() as u64
+    }
+
+    fn vector(&self) -> Vector {
+        Vector::from([(WRITER, self.newest)])
+    }
+
+    fn apply(&mut self, realm: Realm, id: RecordId, old: Option<Kept>, new: Option<Kept>, time: u64) {
+        let (old_terms, old_elements) = old.map_or_else(Default::default, |kept| (kept.terms, kept.elements));
+        let (new_terms, new_elements) = new
+            .as_ref()
+            .map_or_else(Default::default, |kept| (kept.terms.clone(), kept.elements.clone()));
+        for term in old_terms {
+            remove(&mut self.terms, (realm, term), &id);
+        }
+        for term in new_terms {
+            self.terms.entry((realm, term)).or_default().insert(id.clone());
+        }
+        let (gone, come) = difference(&old_elements, &new_elements);
+        let holder = (id.clone(), realm);
+        for element in gone {
+            if remove(&mut self.elements, element.clone(), &holder) {
+                self.log(element, false, time);
+            }
+        }
+        for element in come {
+            if !self.elements.contains_key(element) {
+                self.log(element, true, time);
+            }
+            self.elements.entry(element.clone()).or_default().insert(holder.clone());
+        }
+        match new {
+            Some(kept) => self.records.insert((realm, id), kept),
+            None => self.records.remove(&(realm, id)),
+        };
+    }
+
+    fn log(&mut self, element: &Element, added: bool, time: u64) {
+        self.newest += 1;
+        self.changes.push(ChangeRow {
+            writer: WRITER,
+            n: self.newest,
+            element: element.clone(),
+            added,
+            time,
+        });
+    }
+}
+
+/// Takes `member` out of the set under `key`; true if that was the last one.
+fn remove<K: Ord, V: Ord>(sets: &mut BTreeMap<K, BTreeSet<V>>, key: K, member: &V) -> bool {
+    let Some(set) = sets.get_mut(&key) else { return false };
+    set.remove(member);
+    let last = set.is_empty();
+    if last {
+        sets.remove(&key);
+    }
+    last
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conforms() {
+        crate::conformance::run(|_| MemoryStore::new());
+    }
+}

@@ -1,0 +1,214 @@
+//! The terms and elements of one record in few octets, kept beside its data.
+//!
+//! An update must know which rows the old version had, and the store can't derive them again. Most of the texts occur
+//! in the record anyway (a key id ends a fingerprint, an address is part of a user id), so a text that is found in
+//! the id, in an earlier text or in the first 64 KiB of the data is written as a place instead. Layout:
+//!
+//! ```text
+//! count of terms, then each:     kind (1 octet), text
+//! count of elements, then each:  dataset (1 octet), text
+//! text:                          2·length, octets   or   2·length + 1, offset
+//! ```
+//!
+//! Numbers are LEB128. An offset counts through the id, the texts written as octets so far, and the data.
+
+use memchr::memmem;
+
+use crate::{Dataset, Element, RecordId, StoreError, Term};
+
+/// The octets that texts may refer to.
+struct Window<'a> {
+    /// The id and the texts written out so far.
+    head: Vec<u8>,
+    data: &'a [u8],
+}
+
+/// Writes `terms` and `elements` of the record `id` with `data`.
+pub(super) fn encode(id: &RecordId, data: &[u8], terms: &[Term], elements: &[Element]) -> Vec<u8> {
+    let mut window = Window::new(id, data);
+    let mut out = Vec::with_capacity(128);
+    number(&mut out, terms.len());
+    for term in terms {
+        out.push(term.kind);
+        window.write(&mut out, &term.text);
+    }
+    number(&mut out, elements.len());
+    for element in elements {
+        out.push(element.dataset.0);
+        window.write(&mut out, &element.bytes);
+    }
+    out
+}
+
+/// Reads what [`encode`] wrote.
+pub(super) fn decode(id: &RecordId, data: &[u8], derived: &[u8]) -> Result<(Vec<Term>, Vec<Element>), StoreError> {
+    let damaged = || {
+        StoreError::Damaged(format!(
+            "the list of terms and elements of the record {id:?} can't be read"
+        ))
+    };
+    let mut window = Window::new(id, data);
+    let mut rest = derived;
+    let lists = (|| {
+        let mut terms = Vec::new();
+        for _ in 0..read_number(&mut rest)? {
+            terms.push(Term {
+                kind: read_octets(&mut rest, 1)?[0],
+                text: window.read(&mut rest)?,
+            });
+        }
+        let mut elements = Vec::new();
+        for _ in 0..read_number(&mut rest)? {
+            let dataset = Dataset(read_octets(&mut rest, 1)?[0]);
+            elements.push(Element {
+                dataset,
+                bytes: window.read(&mut rest)?,
+            });
+        }
+        rest.is_empty().then_some((terms, elements))
+    })();
+    lists.ok_or_else(damaged)
+}
+
+impl<'a> Window<'a> {
+    fn new(id: &RecordId, data: &'a [u8]) -> Self {
+        Self {
+            head: id.as_bytes().to_vec(),
+            data: &data[..data.len().min(DATA_OCTETS_MAX)],
+        }
+    }
+
+    fn write(&mut self, out: &mut Vec<u8>, text: &[u8]) {
+        let place = (text.len() >= TEXT_OCTETS_MIN).then(|| self.place(text)).flatten();
+        number(out, text.len() << 1 | usize::from(place.is_some()));
+        match place {
+            Some(offset) => number(out, offset),
+            None => {
+                out.extend_from_slice(text);
+                self.head.extend_from_slice(text);
+            }
+        }
+    }
+
+    fn place(&self, text: &[u8]) -> Option<usize> {
+        let finder = memmem::Finder::new(text);
+        finder
+            .find(&self.head)
+            .or_else(|| Some(self.head.len() + finder.find(self.data)?))
+    }
+
+    fn read(&mut self, rest: &mut &[u8]) -> Option<Vec<u8>> {
+        let head = read_number(rest)?;
+        let length = head >> 1;
+        if length > Term::OCTETS_MAX {
+            return None;
+        }
+        if head & 1 == 0 {
+            let text = read_octets(rest, length)?;
+            self.head.extend_from_slice(text);
+            return Some(text.to_vec());
+        }
+        let offset = read_number(rest)?;
+        let (source, start) = match offset.checked_sub(self.head.len()) {
+            Some(start) => (self.data, start),
+            None => (&self.head[..], offset),
+        };
+        source.get(start..start.checked_add(length)?).map(<[u8]>::to_vec)
+    }
+}
+
+/// Shorter texts cost as much as their place.
+const TEXT_OCTETS_MIN: usize = 4;
+/// How far into the data a text is looked for: names come early, and a search must stay cheap.
+const DATA_OCTETS_MAX: usize = 1 << 16;
+
+fn number(out: &mut Vec<u8>, mut value: usize) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+fn read_number(rest: &mut &[u8]) -> Option<usize> {
+    let mut value = 0usize;
+    for shift in (0..32).step_by(7) {
+        let octet = read_octets(rest, 1)?[0];
+        value |= usize::from(octet & 0x7f) << shift;
+        if octet < 0x80 {
+            return Some(value);
+        }
+    }
+    None
+}
+
+fn read_octets<'a>(rest: &mut &'a [u8], count: usize) -> Option<&'a [u8]> {
+    let (octets, after) = rest.split_at_checked(count)?;
+    *rest = after;
+    Some(octets)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id() -> RecordId {
+        RecordId::new(&[7; 20]).unwrap()
+    }
+
+    fn lists() -> (Vec<Term>, Vec<Element>) {
+        let texts: [&[u8]; 6] = [
+            b"",
+            b"abc",
+            &[7; 20],
+            &[7; 8],
+            b"alice@example.org",
+            b"never seen in the data",
+        ];
+        let terms = texts
+            .iter()
+            .zip(0..)
+            .map(|(text, kind)| Term {
+                kind,
+                text: text.to_vec(),
+            })
+            .collect();
+        let elements = vec![Element {
+            dataset: Dataset(1),
+            bytes: vec![9; 16],
+        }];
+        (terms, elements)
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let (terms, elements) = lists();
+        let data = b"some octets, Alice <alice@example.org>, more octets";
+        let derived = encode(&id(), data, &terms, &elements);
+        assert_eq!(derived.len(), 1 + 2 + (2 + 3) + 3 + 3 + 3 + (2 + 22) + 1 + (2 + 16));
+        assert_eq!(decode(&id(), data, &derived).unwrap(), (terms, elements));
+        assert_eq!(
+            decode(&id(), b"", &encode(&id(), b"", &[], &[])).unwrap(),
+            (vec![], vec![])
+        );
+    }
+
+    #[test]
+    fn a_list_cut_short_or_changed_never_panics() {
+        let (terms, elements) = lists();
+        let derived = encode(&id(), b"alice@example.org", &terms, &elements);
+        for end in 0..derived.len() {
+            assert!(
+                decode(&id(), b"alice@example.org", &derived[..end]).is_err(),
+                "cut at {end}"
+            );
+        }
+        for at in 0..derived.len() {
+            for value in [0, 1, 0x7f, 0x80, 0xff] {
+                let mut changed = derived.clone();
+                changed[at] = value;
+                let _ = decode(&id(), b"alice@example.org", &changed);
+            }
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! Every query that reads, on whatever connection holds the view.
+
+use std::collections::HashSet;
+
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::fault::Fault;
+use crate::{ChangeRow, Dataset, Element, Realm, RecordId, StoreError, Stored, Term, Vector};
+
+/// Runs `read` inside one read transaction, so that all its statements see the same state.
+pub(super) fn consistent<T>(
+    connection: &Connection,
+    read: impl FnOnce(&Connection) -> Result<T, Fault>,
+) -> Result<T, Fault> {
+    connection.prepare_cached("BEGIN")?.execute([])?;
+    let result = read(connection)?;
+    connection.prepare_cached("COMMIT")?.execute([])?;
+    Ok(result)
+}
+
+pub(super) fn get(connection: &Connection, realm: Realm, ids: &[RecordId]) -> Result<Vec<Option<Stored>>, Fault> {
+    let mut statement = connection
+        .prepare_cached("SELECT id, policy, created, modified, data FROM record WHERE realm = ?1 AND id = ?2")?;
+    ids.iter()
+        .map(|id| {
+            Ok(statement
+                .query_row(params![realm.0, id.as_bytes()], stored)
+                .optional()?)
+        })
+        .collect()
+}
+
+pub(super) fn find(
+    connection: &Connection,
+    realm: Realm,
+    term: &Term,
+    after: Option<&RecordId>,
+    limit: usize,
+) -> Result<Vec<Stored>, Fault> {
+    // The ids are sorted and cut before any data is read: a term can stand for very many records.
+    let mut statement = connection.prepare_cached(
+        "SELECT id, policy, created, modified, data FROM record WHERE rec IN (
+             SELECT rec FROM term CROSS JOIN record USING (rec)
+             WHERE term.realm = ?1 AND term.kind = ?2 AND term.text = ?3 AND record.id > ?4
+             ORDER BY record.id LIMIT ?5)",
+    )?;
+    let after = after.map_or(&[][..], RecordId::as_bytes);
+    let rows = statement.query_map(params![realm.0, term.kind, term.text, after, sql_limit(limit)], stored)?;
+    let mut found = rows.collect::<Result<Vec<_>, _>>()?;
+    found.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+    Ok(found)
+}
+
+pub(super) fn by_element(
+    connection: &Connection,
+    dataset: Dataset,
+    elements: &[Vec<u8>],
+) -> Result<Vec<Stored>, Fault> {
+    let mut holders = connection.prepare_cached("SELECT realm, id FROM element WHERE dataset = ?1 AND bytes = ?2")?;
+    let mut seen = HashSet::new();
+    let mut found = Vec::new();
+    for bytes in elements {
+        let rows = holders.query_map(params![dataset.0, bytes], |row| {
+            Ok((Realm(row.get(0)?), record_id(row, 1)?))
+        })?;
+        for holder in rows {
+            let (realm, id) = holder?;
+            if seen.insert((realm, id.clone())) {
+                found.extend(get(connection, realm, &[id])?.into_iter().flatten());
+            }
+        }
+    }
+    Ok(found)
+}
+
+pub(super) fn changes(connection: &Connection, since: &Vector, limit: usize) -> Result<Vec<ChangeRow>, Fault> {
+    let mut statement = connection.prepare_cached(
+        "SELECT writer, n, dataset, bytes, added, time FROM change WHERE writer = ?1 AND n > ?2 ORDER BY n LIMIT ?3",
+    )?;
+    let mut found = Vec::new();
+    for writer in vector(connection)?.into_keys() {
+        let seen = since.get(&writer).copied().unwrap_or(0);
+        let rows = statement.query_map(
+            params![writer, sql_number(seen), sql_limit(limit - found.len())],
+            change,
+        )?;
+        for row in rows {
+            found.push(row?);
+        }
+    }
+    Ok(found)
+}
+
+pub(super) fn vector(connection: &Connection) -> Result<Vector, Fault> {
+    let mut statement = connection.prepare_cached("SELECT writer, n FROM lane")?;
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.cast_unsigned())))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+pub(super) fn count(connection: &Connection, realm: Realm) -> Result<u64, Fault> {
+    let mut statement = connection.prepare_cached("SELECT coalesce(sum(records), 0) FROM tally WHERE realm = ?1")?;
+    Ok(statement
+        .query_row([realm.0], |row| row.get::<_, i64>(0))?
+        .cast_unsigned())
+}
+
+pub(super) fn note(connection: &Connection, key: &str) -> Result<Option<Vec<u8>>, Fault> {
+    let mut statement = connection.prepare_cached("SELECT value FROM note WHERE key = ?1")?;
+    Ok(statement.query_row([key], |row| row.get(0)).optional()?)
+}
+
+pub(super) fn records(
+    connection: &Connection,
+    realm: Realm,
+    after: Option<&RecordId>,
+    limit: usize,
+) -> Result<Vec<Stored>, Fault> {
+    let mut statement = connection.prepare_cached(
+        "SELECT id, policy, created, modified, data FROM record WHERE realm = ?1 AND id > ?2 ORDER BY id LIMIT ?3",
+    )?;
+    let after = after.map_or(&[][..], RecordId::as_bytes);
+    let rows = statement.query_map(params![realm.0, after, sql_limit(limit)], stored)?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// Term rows lie in the order of `rec`; the records of one term are read together and sorted by id.
+pub(super) fn terms(
+    connection: &Connection,
+    realm: Realm,
+    after: Option<&(Term, RecordId)>,
+    limit: usize,
+) -> Result<Vec<(Term, RecordId)>, Fault> {
+    let mut statement = connection.prepare_cached(
+        "SELECT kind, text, id FROM term CROSS JOIN record USING (rec)
+         WHERE term.realm = ?1 AND (term.kind, term.text) >= (?2, ?3) ORDER BY term.kind, term.text",
+    )?;
+    let (kind, text) = after.map_or((0, &[][..]), |(term, _)| (term.kind, &term.text));
+    let mut rows = statement.query(params![realm.0, kind, text])?;
+    let mut found: Vec<(Term, RecordId)> = Vec::new();
+    let mut group = 0;
+    while let Some(row) = rows.next()? {
+        let next = (
+            Term {
+                kind: row.get(0)?,
+                text: row.get(1)?,
+            },
+            record_id(row, 2)?,
+        );
+        if found.last().is_some_and(|last| last.0 != next.0) {
+            if found.len() >= limit {
+                break;
+            }
+            found[group..].sort_unstable();
+            group = found.len();
+        }
+        if after.is_none_or(|after| next > *after) {
+            found.push(next);
+        }
+    }
+    found[group..].sort_unstable();
+    found.truncate(limit);
+    Ok(found)
+}
+
+pub(super) fn elements(
+    connection: &Connection,
+    dataset: Dataset,
+    after: Option<&(Vec<u8>, RecordId)>,
+    limit: usize,
+) -> Result<Vec<(Vec<u8>, RecordId)>, Fault> {
+    let mut statement = connection.prepare_cached(
+        "SELECT bytes, id FROM element WHERE dataset = ?1 AND (bytes, id) > (?2, ?3) ORDER BY bytes, id LIMIT ?4",
+    )?;
+    let (bytes, id) = after.map_or((&[][..], &[][..]), |(bytes, id)| (bytes, id.as_bytes()));
+    let rows = statement.query_map(params![dataset.0, bytes, id, sql_limit(limit)], |row| {
+        Ok((row.get(0)?, record_id(row, 1)?))
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
+    Ok(Stored {
+        id: record_id(row, 0)?,
+        policy: row.get(1)?,
+        created: row.get::<_, i64>(2)?.cast_unsigned(),
+        modified: row.get::<_, i64>(3)?.cast_unsigned(),
+        data: row.get(4)?,
+    })
+}
+
+fn change(row: &Row<'_>) -> rusqlite::Result<ChangeRow> {
+    Ok(ChangeRow {
+        writer: row.get(0)?,
+        n: row.get::<_, i64>(1)?.cast_unsigned(),
+        element: Element {
+            dataset: Dataset(row.get(2)?),
+            bytes: row.get(3)?,
+        },
+        added: row.get(4)?,
+        time: row.get::<_, i64>(5)?.cast_unsigned(),
+    })
+}
+
+fn record_id(row: &Row<'_>, column: usize) -> rusqlite::Result<RecordId> {
+    let octets = row.get_ref(column)?.as_blob()?;
+    RecordId::new(octets).ok_or_else(|| {
+        let damaged = StoreError::Damaged(format!("an id of {} octets", octets.len()));
+        rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Blob, Box::new(damaged))
+    })
+}
+
+fn sql_limit(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
+}
+
+pub(super) fn sql_number(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}

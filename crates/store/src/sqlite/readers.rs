@@ -1,0 +1,95 @@
+//! The pool of reading connections: opened when first needed, handed out one caller at a time.
+
+use std::path::PathBuf;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use rusqlite::Connection;
+
+use super::fault::Fault;
+use super::schema;
+use crate::StoreError;
+
+/// Connections that only read.
+pub(super) struct Readers {
+    file: PathBuf,
+    connections_max: usize,
+    state: Mutex<State>,
+    returned: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// The one last used lies on top: its cache is the warmest.
+    idle: Vec<Connection>,
+    lent: usize,
+}
+
+/// A connection on loan; `None` once it is given back or found unfit.
+struct Loan<'a> {
+    readers: &'a Readers,
+    connection: Option<Connection>,
+}
+
+impl Readers {
+    pub(super) fn new(file: PathBuf, connections_max: usize) -> Self {
+        Self {
+            file,
+            connections_max: connections_max.max(1),
+            state: Mutex::default(),
+            returned: Condvar::new(),
+        }
+    }
+
+    /// Runs `read` on a connection; waits for one if all are in use.
+    pub(super) fn run<T>(&self, read: impl FnOnce(&Connection) -> Result<T, Fault>) -> Result<T, StoreError> {
+        self.attempt(read).map_err(|fault| fault.at(&self.file))
+    }
+
+    /// A connection of its own for a long view; it does not count against the pool.
+    pub(super) fn dedicated(&self) -> Result<Connection, StoreError> {
+        schema::open_reader(&self.file, SNAPSHOT_CACHE_KIB).map_err(|fault| fault.at(&self.file))
+    }
+
+    fn attempt<T>(&self, read: impl FnOnce(&Connection) -> Result<T, Fault>) -> Result<T, Fault> {
+        let mut loan = self.borrow();
+        let connection = match loan.connection.take() {
+            Some(connection) => connection,
+            None => schema::open_reader(&self.file, READER_CACHE_KIB)?,
+        };
+        let result = read(&connection);
+        // A connection that saw an error may be the reason for it: the next caller gets a fresh one.
+        if result.is_ok() && connection.is_autocommit() {
+            loan.connection = Some(connection);
+        }
+        result
+    }
+
+    fn borrow(&self) -> Loan<'_> {
+        let mut state = self.state();
+        while state.idle.is_empty() && state.lent >= self.connections_max {
+            state = self.returned.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.lent += 1;
+        Loan {
+            readers: self,
+            connection: state.idle.pop(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Loan<'_> {
+    fn drop(&mut self) {
+        let mut state = self.readers.state();
+        state.lent -= 1;
+        state.idle.extend(self.connection.take());
+        drop(state);
+        self.readers.returned.notify_one();
+    }
+}
+
+const READER_CACHE_KIB: u32 = 2 << 10;
+const SNAPSHOT_CACHE_KIB: u32 = 4 << 10;

@@ -1,0 +1,115 @@
+//! Opening the database file: how connections are set up, and how a schema moves forward.
+//!
+//! The schema version is SQLite's `user_version`. Migration `n` (file `migrations/000n.sql`) brings version `n - 1` to
+//! `n`; a store is migrated in one transaction when it is opened for writing, and never backwards.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+
+use super::Durability;
+use super::fault::Fault;
+use crate::StoreError;
+
+/// All migrations, oldest first.
+pub(super) const MIGRATIONS: &[&str] = &[include_str!("migrations/0001.sql")];
+
+/// Opens `file` for writing, creates it if it isn't there, and brings its schema to the newest version.
+pub(super) fn open_writer(file: &Path, durability: Durability, migrations: &[&str]) -> Result<Connection, Fault> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = Connection::open_with_flags(file, flags)?;
+    prepare(&mut connection)?;
+    let (synchronous, cache_kib) = match durability {
+        Durability::Full => ("FULL", WRITER_CACHE_KIB),
+        Durability::Normal => ("NORMAL", BULK_CACHE_KIB),
+    };
+    // The page size counts only before the first table, and before the change to WAL.
+    connection.execute_batch(&format!(
+        "PRAGMA page_size = {PAGE_OCTETS};
+         PRAGMA synchronous = {synchronous};
+         PRAGMA cache_size = -{cache_kib};
+         PRAGMA wal_autocheckpoint = 0;"
+    ))?;
+    check_owner(&connection)?;
+    connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
+    migrate(&mut connection, migrations)?;
+    Ok(connection)
+}
+
+/// Opens `file` for reading only. Its schema must be the newest.
+pub(super) fn open_reader(file: &Path, cache_kib: u32) -> Result<Connection, Fault> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = Connection::open_with_flags(file, flags)?;
+    prepare(&mut connection)?;
+    connection.execute_batch(&format!("PRAGMA cache_size = -{cache_kib};"))?;
+    check_owner(&connection)?;
+    let (found, known) = (version(&connection)?, MIGRATIONS.len() as u32);
+    if found > known {
+        return Err(StoreError::TooNew { found, known }.into());
+    }
+    if found < known {
+        let reason = "its schema is older than this program: open it once for writing, which brings it up to date";
+        return Err(StoreError::Unavailable(format!("{}: {reason}", file.display())).into());
+    }
+    Ok(connection)
+}
+
+/// What all connections share.
+fn prepare(connection: &mut Connection) -> Result<(), Fault> {
+    // SQLite's own waiting sleeps up to 100 ms at a time; a server waiting beside a busy `load` would miss the short
+    // gaps between its transactions.
+    connection.busy_handler(Some(|count| {
+        std::thread::sleep(BUSY_STEP);
+        count < BUSY_STEPS_MAX
+    }))?;
+    connection.set_prepared_statement_cache_capacity(64);
+    connection.execute_batch("PRAGMA foreign_keys = OFF; PRAGMA mmap_size = 0; PRAGMA temp_store = MEMORY;")?;
+    Ok(())
+}
+
+/// Refuses a database that some other program made.
+fn check_owner(connection: &Connection) -> Result<(), Fault> {
+    let owner: u32 = connection.query_row("PRAGMA application_id", [], |row| row.get(0))?;
+    let tables: u32 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    if owner != APPLICATION && tables > 0 {
+        let reason = "this database belongs to another program: choose another folder";
+        return Err(StoreError::Damaged(reason.into()).into());
+    }
+    Ok(())
+}
+
+fn version(connection: &Connection) -> Result<u32, Fault> {
+    Ok(connection.query_row("PRAGMA user_version", [], |row| row.get(0))?)
+}
+
+fn migrate(connection: &mut Connection, migrations: &[&str]) -> Result<(), Fault> {
+    let known = migrations.len() as u32;
+    if version(connection)? == known {
+        return Ok(());
+    }
+    // Another process may do the same: whoever comes second finds it done.
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let found = version(&transaction)?;
+    if found > known {
+        return Err(StoreError::TooNew { found, known }.into());
+    }
+    for migration in &migrations[found as usize..] {
+        transaction.execute_batch(migration)?;
+    }
+    transaction.execute_batch(&format!(
+        "PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {known};"
+    ))?;
+    transaction.commit()?;
+    Ok(())
+}
+
+/// "Krnk" in the header of the file.
+const APPLICATION: u32 = 0x4b72_6e6b;
+const PAGE_OCTETS: u32 = 16_384;
+const WRITER_CACHE_KIB: u32 = 16 << 10;
+/// `load` is a short-lived process and gains from holding the upper levels of every B-tree.
+const BULK_CACHE_KIB: u32 = 48 << 10;
+const BUSY_STEP: Duration = Duration::from_millis(1);
+/// About thirty seconds.
+const BUSY_STEPS_MAX: i32 = 28_000;

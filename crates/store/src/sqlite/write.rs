@@ -1,0 +1,263 @@
+//! Every statement that writes. All of it runs inside the one transaction of the writer thread.
+
+use std::collections::BTreeMap;
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::fault::Fault;
+use super::{derived, read};
+use crate::batch::{Edit, Kept, Plan, difference};
+use crate::{Applied, Batch, Element, Realm, RecordId, Stored, Term};
+
+/// A transaction under way: what it has to write into the shared rows before it commits.
+pub(super) struct Transaction<'a> {
+    connection: &'a Connection,
+    time: u64,
+    /// The newest change of the lane.
+    newest: i64,
+    /// Records that came, less those that went.
+    tally: BTreeMap<Realm, i64>,
+}
+
+impl<'a> Transaction<'a> {
+    /// Takes the write lock.
+    pub(super) fn begin(connection: &'a Connection, time: u64) -> Result<Self, Fault> {
+        connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        let newest = connection
+            .prepare_cached("SELECT n FROM lane WHERE writer = ?1")?
+            .query_row([WRITER], |row| row.get(0))?;
+        Ok(Self {
+            connection,
+            time,
+            newest,
+            tally: BTreeMap::new(),
+        })
+    }
+
+    /// Runs one batch; nothing is written unless all of it can be.
+    pub(super) fn run(&mut self, batch: &Batch) -> Result<Vec<Applied>, Fault> {
+        let plan = Plan::make(batch, self.time, |id| self.current(batch.realm, id))?;
+        for edit in &plan.edits {
+            self.edit(batch.realm, edit)?;
+        }
+        for (key, value) in &batch.notes {
+            self.note(key, value.as_deref())?;
+        }
+        Ok(plan.applied)
+    }
+
+    /// Writes the shared rows and makes everything durable.
+    pub(super) fn commit(self) -> Result<(), Fault> {
+        self.connection
+            .prepare_cached("UPDATE lane SET n = ?2 WHERE writer = ?1 AND n <> ?2")?
+            .execute([WRITER, self.newest])?;
+        for (realm, records) in self.tally.iter().filter(|(_, records)| **records != 0) {
+            self.connection
+                .prepare_cached(
+                    "INSERT INTO tally (writer, realm, records) VALUES (?1, ?2, ?3)
+                     ON CONFLICT DO UPDATE SET records = records + excluded.records",
+                )?
+                .execute(params![WRITER, realm.0, records])?;
+        }
+        self.connection.prepare_cached("COMMIT")?.execute([])?;
+        Ok(())
+    }
+
+    pub(super) fn note(&self, key: &str, value: Option<&[u8]>) -> Result<(), Fault> {
+        match value {
+            Some(value) => self
+                .connection
+                .prepare_cached("INSERT OR REPLACE INTO note (key, value) VALUES (?1, ?2)")?
+                .execute(params![key, value])?,
+            None => self
+                .connection
+                .prepare_cached("DELETE FROM note WHERE key = ?1")?
+                .execute([key])?,
+        };
+        Ok(())
+    }
+
+    fn current(&self, realm: Realm, id: &RecordId) -> Result<Option<(i64, Kept)>, Fault> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT rec, policy, created, modified, derived, data FROM record WHERE realm = ?1 AND id = ?2",
+        )?;
+        let row = statement.query_row(params![realm.0, id.as_bytes()], |row| {
+            let stored = Stored {
+                id: id.clone(),
+                policy: row.get(1)?,
+                created: row.get::<_, i64>(2)?.cast_unsigned(),
+                modified: row.get::<_, i64>(3)?.cast_unsigned(),
+                data: row.get(5)?,
+            };
+            Ok((row.get(0)?, stored, row.get::<_, Vec<u8>>(4)?))
+        });
+        let Some((rec, stored, derived)) = row.optional()? else {
+            return Ok(None);
+        };
+        let (terms, elements) = derived::decode(id, &stored.data, &derived)?;
+        Ok(Some((
+            rec,
+            Kept {
+                stored,
+                terms,
+                elements,
+            },
+        )))
+    }
+
+    fn edit(&mut self, realm: Realm, edit: &Edit<i64>) -> Result<(), Fault> {
+        let old_rec = edit.old.as_ref().map(|(rec, _)| *rec);
+        let rec = match (old_rec, &edit.new) {
+            (Some(rec), Some(new)) => {
+                self.replace(rec, new)?;
+                rec
+            }
+            (None, Some(new)) => self.insert(realm, new)?,
+            (Some(rec), None) => {
+                self.delete(realm, rec)?;
+                rec
+            }
+            (None, None) => return Ok(()),
+        };
+        let (old_terms, old_elements) = edit.old.as_ref().map_or(NONE, |(_, old)| (&old.terms, &old.elements));
+        let (new_terms, new_elements) = edit.new.as_ref().map_or(NONE, |new| (&new.terms, &new.elements));
+        self.terms(realm, rec, difference(old_terms, new_terms))?;
+        self.elements(realm, &edit.id, difference(old_elements, new_elements))
+    }
+
+    fn insert(&mut self, realm: Realm, new: &Kept) -> Result<i64, Fault> {
+        let Kept {
+            stored,
+            terms,
+            elements,
+        } = new;
+        let derived = derived::encode(&stored.id, &stored.data, terms, elements);
+        let mut statement = self.connection.prepare_cached(
+            "INSERT INTO record (realm, id, policy, created, modified, derived, data)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        )?;
+        *self.tally.entry(realm).or_default() += 1;
+        Ok(statement.insert(params![
+            realm.0,
+            stored.id.as_bytes(),
+            stored.policy,
+            read::sql_number(stored.created),
+            read::sql_number(stored.modified),
+            derived,
+            stored.data
+        ])?)
+    }
+
+    fn replace(&self, rec: i64, new: &Kept) -> Result<(), Fault> {
+        let Kept {
+            stored,
+            terms,
+            elements,
+        } = new;
+        let derived = derived::encode(&stored.id, &stored.data, terms, elements);
+        let mut statement = self
+            .connection
+            .prepare_cached("UPDATE record SET policy = ?2, modified = ?3, derived = ?4, data = ?5 WHERE rec = ?1")?;
+        let modified = read::sql_number(stored.modified);
+        statement.execute(params![rec, stored.policy, modified, derived, stored.data])?;
+        Ok(())
+    }
+
+    fn delete(&mut self, realm: Realm, rec: i64) -> Result<(), Fault> {
+        self.connection
+            .prepare_cached("DELETE FROM record WHERE rec = ?1")?
+            .execute([rec])?;
+        *self.tally.entry(realm).or_default() -= 1;
+        Ok(())
+    }
+
+    fn terms(&self, realm: Realm, rec: i64, (gone, come): (Vec<&Term>, Vec<&Term>)) -> Result<(), Fault> {
+        for term in gone {
+            self.connection
+                .prepare_cached("DELETE FROM term WHERE realm = ?1 AND kind = ?2 AND text = ?3 AND rec = ?4")?
+                .execute(params![realm.0, term.kind, term.text, rec])?;
+        }
+        let mut insert = self
+            .connection
+            .prepare_cached("INSERT INTO term (realm, kind, text, rec) VALUES (?1, ?2, ?3, ?4)")?;
+        for term in come {
+            insert.execute(params![realm.0, term.kind, term.text, rec])?;
+        }
+        Ok(())
+    }
+
+    fn elements(
+        &mut self,
+        realm: Realm,
+        id: &RecordId,
+        (gone, come): (Vec<&Element>, Vec<&Element>),
+    ) -> Result<(), Fault> {
+        for element in gone {
+            self.connection
+                .prepare_cached("DELETE FROM element WHERE dataset = ?1 AND bytes = ?2 AND id = ?3 AND realm = ?4")?
+                .execute(params![element.dataset.0, element.bytes, id.as_bytes(), realm.0])?;
+            if !self.held(element)? {
+                self.log(element, false)?;
+            }
+        }
+        for element in come {
+            if !self.held(element)? {
+                self.log(element, true)?;
+            }
+            self.connection
+                .prepare_cached("INSERT INTO element (dataset, bytes, id, realm) VALUES (?1, ?2, ?3, ?4)")?
+                .execute(params![element.dataset.0, element.bytes, id.as_bytes(), realm.0])?;
+        }
+        Ok(())
+    }
+
+    /// Whether any record holds the element.
+    fn held(&self, element: &Element) -> Result<bool, Fault> {
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT 1 FROM element WHERE dataset = ?1 AND bytes = ?2")?;
+        Ok(statement.exists(params![element.dataset.0, element.bytes])?)
+    }
+
+    fn log(&mut self, element: &Element, added: bool) -> Result<(), Fault> {
+        self.newest += 1;
+        self.connection
+            .prepare_cached(
+                "INSERT INTO change (writer, n, dataset, bytes, added, time) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            )?
+            .execute(params![
+                WRITER,
+                self.newest,
+                element.dataset.0,
+                element.bytes,
+                added,
+                read::sql_number(self.time)
+            ])?;
+        Ok(())
+    }
+}
+
+impl Drop for Transaction<'_> {
+    fn drop(&mut self) {
+        // Not committed, or SQLite would be in autocommit mode. Some errors roll back by themselves.
+        if !self.connection.is_autocommit() {
+            let _ = self.connection.execute_batch("ROLLBACK");
+        }
+    }
+}
+
+/// Deletes the oldest change rows of each lane, up to the first that is not older than `before`, at most `rows_max`.
+/// Returns how many are gone.
+pub(super) fn forget_changes(connection: &Connection, before: u64, rows_max: i64) -> Result<usize, Fault> {
+    let mut statement = connection.prepare_cached(
+        "DELETE FROM change WHERE writer = ?1 AND n < (
+             SELECT coalesce(min(n) FILTER (WHERE time >= ?2), max(n) + 1)
+             FROM (SELECT n, time FROM change WHERE writer = ?1 ORDER BY n LIMIT ?3))",
+    )?;
+    Ok(statement.execute(params![WRITER, read::sql_number(before), rows_max])?)
+}
+
+const NONE: (&Vec<Term>, &Vec<Element>) = (&Vec::new(), &Vec::new());
+
+/// The one lane of this engine; the schema tells why one is enough.
+const WRITER: i64 = 1;

@@ -1,0 +1,277 @@
+//! The writer thread: the one place of this process that writes to the database.
+//!
+//! Callers queue their batches and block. The thread takes all that wait, runs them in one transaction and answers
+//! when it has committed, so that many callers share one sync of the disk. A batch that is refused has written
+//! nothing; the others go on. Whatever fails beyond that fails the whole transaction, and every caller is told.
+//!
+//! Checkpoints (moving pages from the write-ahead log into the database) happen here too, after the answers are out:
+//! past a size of the log, when there is nothing to do, and at the end.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::{JoinHandle, sleep};
+use std::time::{Duration, Instant};
+
+use rusqlite::Connection;
+
+use super::fault::Fault;
+use super::write::Transaction;
+use super::{Durability, schema};
+use crate::batch::now;
+use crate::{Applied, Batch, StoreError};
+
+/// The way to the writer thread. Dropping it finishes what is queued and closes the database.
+pub(super) struct Writer {
+    file: PathBuf,
+    jobs: Option<SyncSender<Job>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+enum Job {
+    Batch(Batch, Answer<Vec<Applied>>),
+    /// Anything else that needs the writing connection; it sends its own answer.
+    Task(Task),
+}
+
+type Answer<T> = SyncSender<Result<T, StoreError>>;
+type Task = Box<dyn FnOnce(&Connection) + Send>;
+
+/// What the thread owns.
+struct Worker {
+    file: PathBuf,
+    connection: Connection,
+    durability: Durability,
+    jobs: Receiver<Job>,
+    /// Pages in the log after the last commit, kept by SQLite's hook.
+    log_pages: Arc<AtomicI32>,
+    /// The size of the log that asks for the next checkpoint.
+    checkpoint_at: i32,
+}
+
+impl Writer {
+    /// Opens `file` and starts the thread.
+    pub(super) fn start(file: &Path, durability: Durability, migrations: &[&str]) -> Result<Self, StoreError> {
+        let mut connection = schema::open_writer(file, durability, migrations).map_err(|fault| fault.at(file))?;
+        let log_pages = Arc::new(AtomicI32::new(0));
+        let pages = Arc::clone(&log_pages);
+        let hook = move |_: &mut _, count| {
+            pages.store(count, Ordering::Relaxed);
+            Ok(())
+        };
+        connection
+            .wal_hook(Some(hook))
+            .map_err(|error| Fault::from(error).at(file))?;
+        let (jobs, queue) = sync_channel(QUEUE_MAX);
+        let checkpoint_at = checkpoint_pages(durability);
+        let file = file.to_owned();
+        let mut worker = Worker {
+            file: file.clone(),
+            connection,
+            durability,
+            jobs: queue,
+            log_pages,
+            checkpoint_at,
+        };
+        let thread = std::thread::Builder::new()
+            .name("store-writer".into())
+            .spawn(move || worker.run())
+            .map_err(|error| StoreError::Unavailable(format!("no thread for writing: {error}")))?;
+        Ok(Self {
+            file,
+            jobs: Some(jobs),
+            thread: Some(thread),
+        })
+    }
+
+    /// Runs `batch` and waits until it is durable.
+    pub(super) fn update(&self, batch: Batch) -> Result<Vec<Applied>, StoreError> {
+        let (answer, result) = sync_channel(1);
+        self.send(Job::Batch(batch, answer))?;
+        result.recv().map_err(|_| stopped())?
+    }
+
+    /// Runs `task` on the writing connection and waits for what it returns.
+    pub(super) fn run<T: Send + 'static>(
+        &self,
+        task: impl FnOnce(&Connection) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (answer, result) = sync_channel(1);
+        self.send(Job::Task(Box::new(move |connection| {
+            // A caller that went away needs no answer.
+            let _ = answer.send(task(connection));
+        })))?;
+        result
+            .recv()
+            .map_err(|_| stopped())?
+            .map_err(|fault| fault.at(&self.file))
+    }
+
+    fn send(&self, job: Job) -> Result<(), StoreError> {
+        self.jobs.as_ref().ok_or_else(stopped)?.send(job).map_err(|_| stopped())
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Worker {
+    fn run(&mut self) {
+        loop {
+            match self.jobs.recv_timeout(IDLE) {
+                Ok(job) => self.work(job),
+                Err(RecvTimeoutError::Timeout) => self.rest(),
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        self.close();
+    }
+
+    fn work(&mut self, first: Job) {
+        let mut batches = Vec::new();
+        let mut ids = 0;
+        let mut next = Some(first);
+        while let Some(job) = next {
+            match job {
+                Job::Task(task) => {
+                    self.commit(std::mem::take(&mut batches));
+                    task(&self.connection);
+                }
+                Job::Batch(batch, answer) => {
+                    ids += batch.ids.len();
+                    batches.push((batch, answer));
+                }
+            }
+            next = if ids < GROUP_IDS_MAX {
+                self.jobs.try_recv().ok()
+            } else {
+                None
+            };
+        }
+        let started = Instant::now();
+        self.commit(batches);
+        if started.elapsed() >= LONG {
+            sleep(GAP);
+        }
+        if self.log_pages.load(Ordering::Relaxed) >= self.checkpoint_at {
+            self.checkpoint();
+        }
+    }
+
+    /// Runs the batches in one transaction and answers them.
+    fn commit(&self, batches: Vec<(Batch, Answer<Vec<Applied>>)>) {
+        if batches.is_empty() {
+            return;
+        }
+        let results = self.transaction(batches.iter().map(|(batch, _)| batch));
+        match results {
+            Ok(results) => {
+                for ((_, answer), result) in batches.into_iter().zip(results) {
+                    let _ = answer.send(result);
+                }
+            }
+            Err(fault) => {
+                let reason = fault.at(&self.file);
+                for (_, answer) in batches {
+                    let _ = answer.send(Err(again(&reason)));
+                }
+            }
+        }
+    }
+
+    fn transaction<'b>(
+        &self,
+        batches: impl Iterator<Item = &'b Batch>,
+    ) -> Result<Vec<Result<Vec<Applied>, StoreError>>, Fault> {
+        let mut transaction = Transaction::begin(&self.connection, now())?;
+        let mut results = Vec::new();
+        for batch in batches {
+            results.push(match transaction.run(batch) {
+                Ok(applied) => Ok(applied),
+                Err(Fault::Store(refused)) => Err(refused),
+                Err(fault) => return Err(fault),
+            });
+        }
+        transaction.commit()?;
+        Ok(results)
+    }
+
+    /// Moves what it can from the log into the database. The next commit then starts the log from its beginning,
+    /// unless some reader still needs it; in that case the next attempt comes when the log has grown by as much again.
+    fn checkpoint(&mut self) {
+        let done = self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| {
+            Ok(row.get::<_, i32>(1)? == row.get::<_, i32>(2)?)
+        });
+        let step = checkpoint_pages(self.durability);
+        self.checkpoint_at = match done {
+            Ok(true) => step,
+            _ => self.log_pages.load(Ordering::Relaxed).saturating_add(step),
+        };
+    }
+
+    /// Nothing to do: empties the log and gives memory back.
+    fn rest(&mut self) {
+        if self.log_pages.swap(0, Ordering::Relaxed) > 0 {
+            self.checkpoint();
+            let _ = self.connection.execute_batch("PRAGMA shrink_memory");
+        }
+    }
+
+    fn close(&mut self) {
+        let _ = self
+            .connection
+            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        if self.durability == Durability::Normal {
+            // Another process may have kept the checkpoint from happening; then the log holds what must last.
+            let mut log = self.file.clone().into_os_string();
+            log.push("-wal");
+            if let Ok(log) = File::open(log) {
+                let _ = log.sync_all();
+            }
+        }
+    }
+}
+
+/// Log pages that ask for a checkpoint: a bulk load rewrites the same pages many times over and gains from waiting.
+fn checkpoint_pages(durability: Durability) -> i32 {
+    match durability {
+        Durability::Full => 1_000,
+        Durability::Normal => 6_000,
+    }
+}
+
+fn stopped() -> StoreError {
+    StoreError::Unavailable("its writer has stopped: start the program again".into())
+}
+
+/// The same error for one more caller.
+fn again(error: &StoreError) -> StoreError {
+    match error {
+        StoreError::Unavailable(reason) => StoreError::Unavailable(reason.clone()),
+        StoreError::Damaged(reason) => StoreError::Damaged(reason.clone()),
+        StoreError::TooNew { found, known } => StoreError::TooNew {
+            found: *found,
+            known: *known,
+        },
+        StoreError::Invalid(reason) => StoreError::Invalid(reason.clone()),
+    }
+}
+
+/// Batches that may wait before callers have to.
+const QUEUE_MAX: usize = 64;
+/// A transaction takes no further batch once it has this many ids.
+const GROUP_IDS_MAX: usize = 2_000;
+/// How long nothing must happen before the thread tidies up.
+const IDLE: Duration = Duration::from_millis(500);
+/// After a transaction as long as this the lock is left alone for [`GAP`], so that a writer of another process, which
+/// looks every millisecond, gets its turn.
+const LONG: Duration = Duration::from_millis(10);
+const GAP: Duration = Duration::from_millis(2);
