@@ -12,6 +12,7 @@ pub mod armor;
 pub mod cert;
 pub mod crypto;
 pub mod digest;
+pub mod explain;
 pub mod facts;
 pub mod merge;
 pub mod packet;

@@ -1,0 +1,106 @@
+//! Subcommands that work on the store: beside a running server, or without one.
+
+pub mod check;
+mod cutter;
+pub mod dump;
+pub mod load;
+pub mod progress;
+mod source;
+
+use crate::cli;
+use crate::config::{Config, ConfigError};
+use crate::formats::{self, OPENPGP};
+use crate::ingest::Ingest;
+use keyrink_openpgp::cert::Cert;
+use keyrink_store::sqlite::{Durability, Options, SqliteStore};
+use keyrink_store::{Batch, Decision, Snapshot, Store, StoreError, Stored};
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+/// Why a subcommand failed.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// An input.
+    #[error("{0}{separator}{1}", separator = if .0.is_empty() { "" } else { ": " })]
+    Read(String, std::io::Error),
+    /// An output.
+    #[error("{0}: {1}")]
+    Write(String, std::io::Error),
+    /// A stored certificate.
+    #[error("the record {0} cannot be read: run `keyrink check`")]
+    Damaged(String),
+    /// A name on the command line.
+    #[error("there is no dataset {0:?}; known: sks")]
+    UnknownDataset(String),
+    /// What a check found.
+    #[error("{0} differences: run `keyrink rebuild` to derive terms and elements anew")]
+    Differences(u64),
+}
+
+/// Opens the store that the configuration names, to read and write.
+pub fn open_store(config: &Config, durability: Durability) -> Result<SqliteStore, StoreError> {
+    SqliteStore::open(&config.store.directory, &Options { durability, ..Options::default() })
+}
+
+fn open_to_read(config: &Config) -> Result<SqliteStore, StoreError> {
+    SqliteStore::open(&config.store.directory, &Options { read_only: true, ..Options::default() })
+}
+
+/// `keyrink rebuild`
+pub fn rebuild(arguments: &cli::Rebuild) -> Result<(), AdminError> {
+    let config = arguments.source.configuration()?;
+    let store = open_store(&config, Durability::Full)?;
+    let words = config.search.words;
+    let progress = progress::Progress::for_terminal(store.count(OPENPGP)?);
+    let (mut after, mut done) = (None, 0);
+    loop {
+        let page = store.snapshot()?.records(OPENPGP, after.as_ref(), REBUILD_RECORDS)?;
+        let Some(last) = page.last() else { break };
+        after = Some(last.id.clone());
+        done += page.len() as u64;
+        let ids = page.into_iter().map(|stored| stored.id).collect();
+        let decide = Box::new(move |_, stored: Option<&Stored>| {
+            let cert = stored.and_then(|stored| Cert::decode(&stored.data).ok());
+            cert.map_or(Decision::Keep, |cert| Decision::Put(formats::record(&cert, words)))
+        });
+        store.update(Batch { realm: OPENPGP, ids, decide, notes: Vec::new() })?;
+        progress.at(done, done);
+    }
+    progress.finish();
+    println!("{done} certificates: terms and elements derived anew");
+    Ok(())
+}
+
+/// `keyrink backup`
+pub fn backup(arguments: &cli::Backup) -> Result<(), AdminError> {
+    let config = arguments.source.configuration()?;
+    let failed = |error| AdminError::Write(arguments.target.display().to_string(), error);
+    let store = open_to_read(&config)?;
+    std::fs::create_dir(&arguments.target).map_err(failed)?;
+    store.backup(&arguments.target.join(SqliteStore::FILE))?;
+    println!("copied to {}", arguments.target.display());
+    Ok(())
+}
+
+const REBUILD_RECORDS: usize = 500;
+const PAGE_RECORDS: usize = 500;
+
+/// Calls `visit` with every certificate's record, in order of their ids.
+fn for_each_record(
+    snapshot: &dyn Snapshot,
+    mut visit: impl FnMut(&Stored) -> Result<(), AdminError>,
+) -> Result<(), AdminError> {
+    let mut after = None;
+    loop {
+        let page = snapshot.records(OPENPGP, after.as_ref(), PAGE_RECORDS)?;
+        page.iter().try_for_each(&mut visit)?;
+        let Some(last) = page.into_iter().next_back() else { return Ok(()) };
+        after = Some(last.id);
+    }
+}

@@ -1,0 +1,119 @@
+//! The configuration as text: the commented file of `keyrink config show` and the reference in `docs/`.
+
+use super::Config;
+use super::section::{Key, Section};
+use std::fmt::Write;
+
+impl Config {
+    /// The complete file: every key with its documentation and its present value. Parses to this configuration.
+    pub fn show(&self) -> String {
+        let mut text =
+            String::from("# Configuration of Keyrink. Every key is here; those left out have these values.\n");
+        for section in self.sections() {
+            text.push('\n');
+            comment(&mut text, section.about());
+            let _ = writeln!(text, "[{}]", section.name());
+            for key in section.keys() {
+                comment(&mut text, key.about);
+                let _ = match &key.value {
+                    Some(value) => writeln!(text, "{} = {value}", key.name),
+                    None => writeln!(text, "# {} = {}", key.name, example(&key)),
+                };
+            }
+        }
+        text
+    }
+
+    /// The reference page `docs/configuration.md`, generated from the defaults.
+    pub fn reference() -> String {
+        let mut page = String::from(REFERENCE_HEAD);
+        for section in Config::default().sections() {
+            let _ = writeln!(page, "\n## `[{}]`\n", section.name());
+            paragraph(&mut page, section.about());
+            for key in section.keys() {
+                let _ = writeln!(page, "\n### `{}`\n", key.name);
+                paragraph(&mut page, key.about);
+                let _ = match &key.value {
+                    Some(value) => write!(page, "\nDefault: `{value}`"),
+                    None => write!(page, "\nUnset by default. Example: `{}`", example(&key)),
+                };
+                let _ = writeln!(page, " · Environment: `{}`", variable(section, key.name));
+            }
+        }
+        page
+    }
+}
+
+/// The environment variable that sets a key.
+pub(super) fn variable(section: &dyn Section, key: &str) -> String {
+    format!("KEYRINK_{}_{}", section.name(), key).to_uppercase()
+}
+
+/// What could be written for a key that is unset.
+fn example(key: &Key) -> &'static str {
+    key.example.unwrap_or("\"\"")
+}
+
+fn comment(text: &mut String, lines: &[&str]) {
+    for line in lines {
+        let _ = writeln!(text, "#{line}");
+    }
+}
+
+fn paragraph(page: &mut String, lines: &[&str]) {
+    for line in lines {
+        let _ = writeln!(page, "{}", line.trim());
+    }
+}
+
+const REFERENCE_HEAD: &str = "# Configuration
+
+Generated from the program's own documentation; `keyrink config show` prints the same as a file to start from.
+
+`keyrink serve --config FILE` reads a TOML file. Every key has a default, so the file needs only what differs.
+`keyrink config check FILE` names every unknown key and every bad value with its line and column.
+
+Every key can be set in the environment too, which wins over the file: write lists with commas
+(`KEYRINK_HTTP_LISTEN=127.0.0.1:11371,[::1]:11371`). With `_FILE` at its end, the variable names a file that holds the
+value, for secrets. In the TOML file, `{ file = \"path\" }` in place of a value does the same.
+Options of the command line win over both.
+";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shown_file_parses_to_the_defaults() {
+        let shown = Config::default().show();
+        assert_eq!(Config::parse(&shown, None), Ok(Config::default()));
+    }
+
+    #[test]
+    fn the_shown_examples_are_valid_too() {
+        let shown = Config::default().show();
+        let uncommented: String = shown
+            .lines()
+            .map(|line| match line.strip_prefix("# ") {
+                Some(key) if key.contains(" = \"/") || key.contains(" = \"operator") => format!("{key}\n"),
+                _ => format!("{line}\n"),
+            })
+            .collect();
+        let config = Config::parse(&uncommented, None).unwrap();
+        assert!(config.http.certificate.is_some() && config.http.key.is_some() && config.http.contact.is_some());
+    }
+
+    #[test]
+    fn the_reference_page_is_up_to_date() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md");
+        let page = Config::reference();
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(path, &page).unwrap();
+        }
+        assert_eq!(
+            std::fs::read_to_string(path).unwrap(),
+            page,
+            "run this test with UPDATE_DOCS=1"
+        );
+    }
+}

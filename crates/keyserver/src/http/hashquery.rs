@@ -1,0 +1,142 @@
+//! `POST /pks/hashquery`: peers fetch the certificates that reconciliation found, by their digests.
+//!
+//! Both directions are counted lists of counted strings, four octets big-endian each. SKS reads the answer straight
+//! from the connection: no chunks, no compression, and CR LF behind the list as it sends it itself. A certificate
+//! goes out as the dataset of the digest shows it, and none that SKS 1.1.6 would choke on is part of that dataset.
+
+use super::blocking;
+use super::body::{self, BodyLimits};
+use crate::formats::SKS;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{Request, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use keyrink_openpgp::project::Projection;
+use keyrink_openpgp::stored;
+use keyrink_store::{Store, StoreError, Stored};
+use std::sync::Arc;
+
+/// What answering peers needs.
+pub struct HashQueries {
+    /// Where certificates are.
+    pub store: Arc<dyn Store>,
+    /// How much a peer may ask and how long it may take.
+    pub limits: BodyLimits,
+    /// Octets of one answer; certificates that do not fit are left out, and peers ask for them again.
+    pub answer_octets: usize,
+}
+
+/// Digests in one question. Peers ask for 100.
+const DIGESTS_MAX: usize = 1000;
+const DIGEST_OCTETS: usize = 16;
+/// The longest question that is read: length fields and digests, and what peers may leave behind them.
+pub const QUESTION_OCTETS_MAX: u64 = 64 << 10;
+
+/// The route for peers.
+pub fn router(queries: Arc<HashQueries>) -> Router {
+    Router::new().route("/pks/hashquery", post(answer)).with_state(queries)
+}
+
+/// Why a question can't be answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+enum QuestionError {
+    #[error("the question is cut off: a count of 4 octets, then for each digest a length and its octets")]
+    CutOff,
+    #[error("a question holds at most {DIGESTS_MAX} digests")]
+    TooMany,
+}
+
+async fn answer(State(queries): State<Arc<HashQueries>>, request: Request<Body>) -> Response {
+    let (parts, body) = request.into_parts();
+    let body = match body::read(&parts.headers, body, queries.limits).await {
+        Ok(body) => body,
+        Err(error) => return (error.status(), format!("{error}\n")).into_response(),
+    };
+    let digests = match read_question(&body) {
+        Ok(digests) => digests,
+        Err(error) => return (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
+    };
+    match blocking(move || collect(&queries, &digests)).await {
+        Ok(octets) => ([(header::CONTENT_TYPE, "pgp/keys")], octets).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "hashquery");
+            (StatusCode::SERVICE_UNAVAILABLE, "the store is not available, try again later\n").into_response()
+        }
+    }
+}
+
+/// The digests asked for. Strings that are no digests match nothing and are left out, as SKS does.
+fn read_question(mut input: &[u8]) -> Result<Vec<Vec<u8>>, QuestionError> {
+    let count = read_number(&mut input)?;
+    if count > DIGESTS_MAX {
+        return Err(QuestionError::TooMany);
+    }
+    let mut digests = Vec::with_capacity(count.min(input.len() / (4 + DIGEST_OCTETS)));
+    for _ in 0..count {
+        let length = read_number(&mut input)?;
+        let (digest, rest) = input.split_at_checked(length).ok_or(QuestionError::CutOff)?;
+        input = rest;
+        if length == DIGEST_OCTETS && !digests.iter().any(|known: &Vec<u8>| known == digest) {
+            digests.push(digest.to_vec());
+        }
+    }
+    Ok(digests)
+}
+
+fn read_number(input: &mut &[u8]) -> Result<usize, QuestionError> {
+    let (number, rest) = input.split_first_chunk::<4>().ok_or(QuestionError::CutOff)?;
+    *input = rest;
+    Ok(u32::from_be_bytes(*number) as usize)
+}
+
+fn collect(queries: &HashQueries, digests: &[Vec<u8>]) -> Result<Vec<u8>, StoreError> {
+    let mut certs = Vec::new();
+    let mut octets = 0;
+    for digest in digests {
+        for Stored { data, id, .. } in queries.store.by_element(SKS, std::slice::from_ref(digest))? {
+            let mut cert = Vec::new();
+            if stored::write_projection(&data, Projection::Sks, &mut cert).is_err() {
+                tracing::error!(id = crate::formats::hexadecimal(id.as_bytes()), "the record cannot be read");
+                continue;
+            }
+            octets += cert.len();
+            if octets > queries.answer_octets && !certs.is_empty() {
+                return Ok(write_answer(&certs));
+            }
+            certs.push(cert);
+        }
+    }
+    Ok(write_answer(&certs))
+}
+
+fn write_answer(certs: &[Vec<u8>]) -> Vec<u8> {
+    let number = |length: usize| u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes();
+    let mut out = Vec::with_capacity(certs.iter().map(|cert| cert.len() + 4).sum::<usize>() + 6);
+    out.extend_from_slice(&number(certs.len()));
+    for cert in certs {
+        out.extend_from_slice(&number(cert.len()));
+        out.extend_from_slice(cert);
+    }
+    out.extend_from_slice(b"\r\n");
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn questions_are_read_and_bounded() {
+        let mut question = vec![0, 0, 0, 3, 0, 0, 0, 16];
+        question.extend_from_slice(&[7; 16]);
+        question.extend_from_slice(&[0, 0, 0, 1, 9, 0, 0, 0, 16]);
+        question.extend_from_slice(&[7; 16]);
+        assert_eq!(read_question(&question), Ok(vec![vec![7; 16]]));
+        assert_eq!(read_question(&question[..30]), Err(QuestionError::CutOff));
+        assert_eq!(read_question(&[0xFF; 8]), Err(QuestionError::TooMany));
+        assert_eq!(read_question(&[0, 0, 0, 1, 0xFF, 0xFF, 0xFF, 0xFF]), Err(QuestionError::CutOff));
+        assert_eq!(read_question(&[]), Err(QuestionError::CutOff));
+    }
+}

@@ -1,0 +1,280 @@
+//! The one write path: octets in, certificates read, verified, merged and stored, a report out.
+//!
+//! Everything costly (reading, verification, the form in which a new certificate is stored) happens before the
+//! store is asked, on the caller's thread; inside the transaction there is only merging.
+
+use crate::config::Config;
+use crate::formats::{self, OPENPGP};
+use keyrink_openpgp::armor::{self, ArmorError};
+use keyrink_openpgp::cert::{Cert, Component};
+use keyrink_openpgp::explain;
+use keyrink_openpgp::merge::merge;
+use keyrink_openpgp::packet::key::Fingerprint;
+use keyrink_openpgp::packet::signature::Signature;
+use keyrink_openpgp::policy::Limits;
+use keyrink_openpgp::read::{Incoming, Keyring};
+use keyrink_openpgp::terms::Term;
+use keyrink_openpgp::verify;
+use keyrink_store::{Applied, Batch, Decision, Record, RecordId, Store, StoreError, Stored};
+use std::sync::Arc;
+use thiserror::Error;
+
+/// The write path into one store.
+#[derive(Clone)]
+pub struct Ingest {
+    /// Where certificates go.
+    pub store: Arc<dyn Store>,
+    /// What is kept of them.
+    pub limits: Limits,
+    /// Whether words of user ids can be searched for.
+    pub words: bool,
+}
+
+/// A certificate made ready for the store.
+#[derive(Debug)]
+pub struct Prepared {
+    /// Verified and within the limits.
+    pub cert: Cert,
+    id: RecordId,
+    record: Record,
+    dropped: Vec<Dropped>,
+    /// The stored certificate was already fit to be shown.
+    known: bool,
+}
+
+/// What happened to a submission.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// Each certificate that was read.
+    pub certs: Vec<CertReport>,
+    /// What became no certificate, in words.
+    pub refused: Vec<String>,
+}
+
+/// What happened to a certificate.
+#[derive(Debug)]
+pub struct CertReport {
+    /// Identifies it, with its version.
+    pub fingerprint: Fingerprint,
+    /// What was done.
+    pub outcome: Outcome,
+    /// What users will not see of it.
+    pub dropped: Vec<Dropped>,
+}
+
+/// What was done with a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is new here.
+    Inserted,
+    /// It told something new.
+    Updated,
+    /// Everything in it was known.
+    Unchanged,
+    /// Nothing in it proves that somebody holds the key: kept for peers at most, shown to nobody.
+    Invalid,
+}
+
+/// A part of a submission that users will not see.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Dropped {
+    /// Which part.
+    pub part: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// Why a submission was not taken.
+#[derive(Debug, Error)]
+pub enum IngestError {
+    /// There was nothing.
+    #[error("the submission is empty: send an OpenPGP key")]
+    Empty,
+    /// Armored text that can't be decoded.
+    #[error("{0}")]
+    Armor(#[from] ArmorError),
+    /// Somebody is about to publish a secret.
+    #[error(
+        "THIS IS A SECRET KEY. Nothing was stored. Whoever has it can sign and read in your name: if it went over \
+         an untrusted line, revoke it now. Export the public key instead (gpg --armor --export)"
+    )]
+    SecretKey,
+    /// No usable certificate.
+    #[error("no OpenPGP certificate was found: {0}")]
+    NoCertificate(String),
+    /// The store could not take it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Ingest {
+    /// The write path as configured.
+    pub fn new(config: &Config, store: Arc<dyn Store>) -> Self {
+        let limits = &config.limits;
+        let limits = Limits {
+            packet_octets: limits.packet_octets.get(),
+            signature_octets: limits.signature_octets.get(),
+            user_id_octets: limits.user_id_octets.get(),
+            certificate_octets: limits.certificate_octets.get(),
+            packets: limits.packets.get(),
+        };
+        Self { store, limits, words: config.search.words }
+    }
+
+    /// Takes a submission: armored or binary, any number of certificates, bare revocations.
+    pub fn submit(&self, octets: &[u8]) -> Result<Report, IngestError> {
+        if octets.trim_ascii().is_empty() {
+            return Err(IngestError::Empty);
+        }
+        let decoded;
+        let octets = if armor::is_armored(octets) {
+            decoded = armor::decode(octets)?;
+            &decoded
+        } else {
+            octets
+        };
+        let keyring = Keyring::read(octets, &self.limits);
+        if keyring.holds_secret() {
+            return Err(IngestError::SecretKey);
+        }
+        let mut refused: Vec<String> = keyring.refused.iter().map(ToString::to_string).collect();
+        let mut prepared = self.prepare(keyring.certs)?;
+        for signature in &keyring.bare_signatures {
+            match self.place(signature)? {
+                Some(cert) => prepared.extend(self.prepare(vec![Incoming { cert, dropped: Vec::new() }])?),
+                None => refused.push("a signature on its own fits no key that is stored here".to_owned()),
+            }
+        }
+        if prepared.is_empty() {
+            let reason = refused.first().map_or("the input holds no packets", String::as_str);
+            return Err(IngestError::NoCertificate(reason.to_owned()));
+        }
+        let prepared = Arc::new(prepared);
+        let outcomes = self.commit(&prepared, Vec::new())?;
+        let certs = prepared.iter().zip(outcomes).map(|(prepared, outcome)| CertReport {
+            fingerprint: prepared.cert.key().fingerprint,
+            outcome,
+            dropped: prepared.dropped(),
+        });
+        Ok(Report { certs: certs.collect(), refused })
+    }
+
+    /// Verifies certificates and makes their stored form, reusing verdicts of the copies in the store.
+    pub fn prepare(&self, incoming: Vec<Incoming>) -> Result<Vec<Prepared>, StoreError> {
+        let ids: Vec<RecordId> = incoming.iter().map(|incoming| formats::record_id(&incoming.cert)).collect();
+        let stored = self.store.get(OPENPGP, &ids)?;
+        let all = incoming.into_iter().zip(ids).zip(stored);
+        Ok(all.map(|((incoming, id), stored)| self.prepare_one(incoming, id, stored)).collect())
+    }
+
+    /// Merges certificates into the store in one transaction, together with `notes`.
+    pub fn commit(
+        &self,
+        prepared: &Arc<Vec<Prepared>>,
+        notes: Vec<(String, Option<Vec<u8>>)>,
+    ) -> Result<Vec<Outcome>, StoreError> {
+        let batch = Batch {
+            realm: OPENPGP,
+            ids: prepared.iter().map(|prepared| prepared.id.clone()).collect(),
+            decide: {
+                let (prepared, limits, words) = (Arc::clone(prepared), self.limits.clone(), self.words);
+                Box::new(move |at, old| decide(&prepared[at], old, &limits, words))
+            },
+            notes,
+        };
+        let applied = self.store.update(batch)?;
+        Ok(prepared.iter().zip(applied).map(|(prepared, applied)| prepared.outcome(applied)).collect())
+    }
+
+    fn prepare_one(&self, incoming: Incoming, id: RecordId, stored: Option<Stored>) -> Prepared {
+        let Incoming { mut cert, dropped } = incoming;
+        let known = stored.and_then(|stored| Cert::decode(&stored.data).ok());
+        verify::verify(&mut cert, known.as_ref());
+        let trimmed = self.limits.trim(&mut cert);
+        let mut dropped: Vec<Dropped> = dropped
+            .iter()
+            .map(|packet| Dropped {
+                part: format!("packet of type {} with {} octets", packet.tag, packet.octets),
+                reason: packet.reason.to_string(),
+            })
+            .collect();
+        if trimmed > 0 {
+            dropped.push(Dropped {
+                part: format!("the {trimmed} least valuable packets"),
+                reason: "the certificate is larger than this server keeps".to_owned(),
+            });
+        }
+        let record = formats::record(&cert, self.words);
+        Prepared { cert, id, record, dropped, known: known.is_some_and(|known| known.is_presentable()) }
+    }
+
+    /// A copy of the stored certificate that a bare signature belongs to, with nothing but what the signature needs.
+    fn place(&self, signature: &[u8]) -> Result<Option<Cert>, StoreError> {
+        let Some(read) = Signature::read(signature) else { return Ok(None) };
+        let fingerprints = read.issuer_fingerprints.iter().map(|octets| Term::Fingerprint(octets.to_vec()));
+        let terms = fingerprints.chain(read.issuers.iter().map(|id| Term::KeyId(id.0)));
+        for term in terms.take(BARE_ISSUERS_MAX) {
+            let found = self.store.find(OPENPGP, &formats::store_term(&term), None, BARE_CANDIDATES_MAX)?;
+            for stored in found {
+                let Ok(mut cert) = Cert::decode(&stored.data) else { continue };
+                if verify::place(&mut cert, signature) {
+                    return Ok(only(&cert, signature));
+                }
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Issuers that a bare signature is looked up by.
+const BARE_ISSUERS_MAX: usize = 4;
+/// Certificates tried for each of them.
+const BARE_CANDIDATES_MAX: usize = 4;
+/// Dropped parts listed for each certificate.
+const DROPPED_MAX: usize = 100;
+
+fn decide(new: &Prepared, old: Option<&Stored>, limits: &Limits, words: bool) -> Decision {
+    let Some(old) = old else { return Decision::Put(new.record.clone()) };
+    if old.data == new.record.data {
+        return Decision::Keep;
+    }
+    // What can't be read any more is left for `check` to report; it must not be replaced by less.
+    let Ok(cert) = Cert::decode(&old.data) else { return Decision::Keep };
+    let Some(mut merged) = merge(cert, new.cert.clone()) else { return Decision::Keep };
+    limits.trim(&mut merged);
+    let record = formats::record(&merged, words);
+    if record.data == old.data { Decision::Keep } else { Decision::Put(record) }
+}
+
+impl Prepared {
+    fn outcome(&self, applied: Applied) -> Outcome {
+        match applied {
+            _ if !self.known && !self.cert.is_presentable() => Outcome::Invalid,
+            Applied::Inserted => Outcome::Inserted,
+            Applied::Updated => Outcome::Updated,
+            Applied::Unchanged | Applied::Deleted => Outcome::Unchanged,
+        }
+    }
+
+    /// What users will not see of it, packets left out on reading first.
+    pub fn dropped(&self) -> Vec<Dropped> {
+        let hidden = explain::hidden(&self.cert, DROPPED_MAX);
+        let hidden = hidden.into_iter().map(|hidden| Dropped { part: hidden.part, reason: hidden.reason.to_owned() });
+        self.dropped.iter().cloned().chain(hidden).take(DROPPED_MAX).collect()
+    }
+}
+
+/// The primary key, and the component that has this signature, with this signature alone.
+fn only(cert: &Cert, signature: &[u8]) -> Option<Cert> {
+    let mut components = vec![Component::new(cert.primary().tag, &cert.primary().body)];
+    let holder = cert.components().iter().enumerate().find_map(|(at, component)| {
+        let attached = component.signatures.iter().find(|attached| *attached.body == *signature)?;
+        Some((at, component, attached.clone()))
+    });
+    let (at, component, attached) = holder?;
+    if at > 0 {
+        components.push(Component::new(component.tag, &component.body));
+    }
+    components.last_mut()?.signatures.push(attached);
+    Cert::new(components).ok()
+}

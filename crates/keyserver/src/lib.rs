@@ -1,0 +1,16 @@
+//! The program `keyrink`, as a library so that its tests reach every part.
+//!
+//! [`cli`] reads the command line and [`config`] the file and environment behind it; [`serve`] runs the web server of
+//! [`http`]; [`admin`] holds the subcommands that work on the store, [`client`] those that ask other keyservers.
+
+pub mod admin;
+pub mod cli;
+pub mod client;
+pub mod config;
+pub mod formats;
+pub mod http;
+pub mod ingest;
+pub mod logging;
+pub mod metrics;
+pub mod serve;
+pub mod signals;
