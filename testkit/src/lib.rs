@@ -1,1 +1,32 @@
-//! Generator of test certificates and fixtures of real peers.
+//! What tests and benchmarks need and no user gets: certificates made to measure, real programs of others on loopback,
+//! and load.
+//!
+//! * [`Certificate`], [`Key`], [`Signature`]: any certificate, right or wrong, from a seed. Written without the code
+//!   under test, and without its idea of the format.
+//! * [`generate`]: small certificates by the thousand.
+//! * [`peers`]: SKS, GnuPG, Sequoia and others as fixtures.
+//! * [`load`], [`crash`], [`bench`]: Keyrink under load, killed, and beside SKS.
+//! * [`http`]: a client that can also send what no client should.
+
+pub mod bench;
+pub mod crash;
+pub mod generate;
+pub mod http;
+pub mod keyring;
+pub mod load;
+pub mod machine;
+pub mod peers;
+
+mod armor;
+mod certificate;
+mod error;
+mod key;
+mod packet;
+mod signature;
+
+pub use armor::{armor, dearmor, form_encode, hex};
+pub use certificate::{Certificate, HOSTILE_USER_IDS};
+pub use error::Error;
+pub use key::{Algorithm, EPOCH, Key};
+pub use packet::{Format, Tag, packet};
+pub use signature::{Kind, Reason, Signature, Target};

@@ -57,3 +57,11 @@ pub fn store_term(term: &Term) -> keyrink_store::Term {
 pub fn hexadecimal(octets: &[u8]) -> String {
     octets.iter().map(|octet| format!("{octet:02x}")).collect()
 }
+
+/// What people call a dataset.
+pub fn dataset_name(dataset: Dataset) -> &'static str {
+    match dataset {
+        SKS => "sks",
+        _ => "unknown",
+    }
+}

@@ -7,6 +7,7 @@ pub mod admin;
 pub mod cli;
 pub mod client;
 pub mod config;
+mod follow;
 pub mod formats;
 pub mod http;
 pub mod ingest;

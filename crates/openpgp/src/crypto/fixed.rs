@@ -1,0 +1,117 @@
+//! Keys and signatures of a fixed number of octets: EdDSA, ML-DSA and SLH-DSA, alone or one after the other.
+
+use aws_lc_rs::signature::{ED25519, ML_DSA_65, ML_DSA_87, ParsedPublicKey, VerificationAlgorithm};
+
+use super::fields::Fields;
+use super::{Check, KeyUnusable, rare};
+
+pub(super) struct Key {
+    signature_octets: usize,
+    scheme: Scheme,
+}
+
+enum Scheme {
+    AwsLc(ParsedPublicKey),
+    Rare(rare::Key),
+}
+
+/// Reads the keys that make up a key of the given public-key algorithm id: the post-quantum combinations have two,
+/// whose keys and signatures follow each other and must all be good.
+pub(super) fn read_parts(algorithm: u8, fields: &mut Fields) -> Result<Vec<Key>, KeyUnusable> {
+    let readers: &[Reader] = match algorithm {
+        27 => &[Key::read_ed25519],
+        28 => &[Key::read_ed448],
+        30 => &[Key::read_ed25519, Key::read_ml_dsa_65],
+        31 => &[Key::read_ed448, Key::read_ml_dsa_87],
+        32 => &[|fields| Key::rare(7_856, rare::Key::slh_dsa_128s(fields.octets(32)?))],
+        33 => &[|fields| Key::rare(17_088, rare::Key::slh_dsa_128f(fields.octets(32)?))],
+        34 => &[|fields| Key::rare(29_792, rare::Key::slh_dsa_256s(fields.octets(64)?))],
+        _ => return Err(KeyUnusable::Unsupported),
+    };
+    readers.iter().map(|read| read(fields)).collect()
+}
+
+type Reader = fn(&mut Fields) -> Result<Key, KeyUnusable>;
+
+impl Key {
+    /// Reads a key of algorithm 22: a curve, then `40` and the key as an integer (RFC 9580 §5.5.5.5).
+    pub(super) fn read_legacy(fields: &mut Fields) -> Result<Self, KeyUnusable> {
+        let read: Reader = match fields.object_identifier()? {
+            b"\x2b\x06\x01\x04\x01\xda\x47\x0f\x01" => Self::read_ed25519,
+            b"\x2b\x65\x71" => Self::read_ed448,
+            _ => return Err(KeyUnusable::Unsupported),
+        };
+        match fields.integer()? {
+            [LEGACY_PREFIX, point @ ..] => read(&mut Fields::new(point)),
+            _ => Err(KeyUnusable::Malformed),
+        }
+    }
+
+    /// Checks the next signature of this kind in `value`.
+    pub(super) fn verify(&self, digest: &[u8], value: &mut Fields) -> bool {
+        let Ok(signature) = value.octets(self.signature_octets) else {
+            return false;
+        };
+        match &self.scheme {
+            Scheme::AwsLc(key) => key.verify_sig(digest, signature).is_ok(),
+            Scheme::Rare(key) => key.verify(digest, signature),
+        }
+    }
+
+    /// Checks a signature of algorithm 22. Ed25519: its halves as integers of at most 32 octets each. Ed448: all of
+    /// it behind `40` in the first integer.
+    pub(super) fn verify_legacy(&self, digest: &[u8], value: &mut Fields) -> Check {
+        let Ok(first) = value.integer() else {
+            return Check::Invalid;
+        };
+        if self.signature_octets == ED448_SIGNATURE_OCTETS {
+            let behind_prefix = first.strip_prefix(&[LEGACY_PREFIX]).filter(|rest| rest.len() == self.signature_octets);
+            return behind_prefix.is_some_and(|signature| self.verify(digest, &mut Fields::new(signature))).into();
+        }
+        let Ok(second) = value.integer() else {
+            return Check::Invalid;
+        };
+        let halves = padded(first).zip(padded(second));
+        halves.is_some_and(|(r, s)| self.verify(digest, &mut Fields::new(&[r, s].concat()))).into()
+    }
+
+    fn read_ed25519(fields: &mut Fields) -> Result<Self, KeyUnusable> {
+        Self::aws_lc(64, &ED25519, fields.octets(32)?)
+    }
+
+    fn read_ed448(fields: &mut Fields) -> Result<Self, KeyUnusable> {
+        Self::rare(ED448_SIGNATURE_OCTETS, rare::Key::ed448(fields.octets(57)?))
+    }
+
+    fn read_ml_dsa_65(fields: &mut Fields) -> Result<Self, KeyUnusable> {
+        Self::aws_lc(3_309, &ML_DSA_65, fields.octets(1_952)?)
+    }
+
+    fn read_ml_dsa_87(fields: &mut Fields) -> Result<Self, KeyUnusable> {
+        Self::aws_lc(4_627, &ML_DSA_87, fields.octets(2_592)?)
+    }
+
+    fn aws_lc(
+        signature_octets: usize,
+        algorithm: &'static dyn VerificationAlgorithm,
+        key: &[u8],
+    ) -> Result<Self, KeyUnusable> {
+        let scheme = ParsedPublicKey::new(algorithm, key).map(Scheme::AwsLc).map_err(|_| KeyUnusable::Malformed)?;
+        Ok(Self { signature_octets, scheme })
+    }
+
+    fn rare(signature_octets: usize, key: Result<rare::Key, KeyUnusable>) -> Result<Self, KeyUnusable> {
+        key.map(|key| Self { signature_octets, scheme: Scheme::Rare(key) })
+    }
+}
+
+/// Half an Ed25519 signature: an integer drops its leading zeros.
+fn padded(integer: &[u8]) -> Option<[u8; 32]> {
+    let mut half = [0; 32];
+    half.get_mut(32_usize.checked_sub(integer.len())?..)?.copy_from_slice(integer);
+    Some(half)
+}
+
+/// Marks a point in its native encoding (RFC 9580 §11.2.2).
+const LEGACY_PREFIX: u8 = 0x40;
+const ED448_SIGNATURE_OCTETS: usize = 114;

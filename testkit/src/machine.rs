@@ -1,0 +1,63 @@
+//! What the machine says about processes and folders (Linux).
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::thread::{CpuSet, sched_setaffinity};
+
+/// Resident memory of process `id` in octets; 0 if it is gone.
+pub fn resident_octets(id: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kibibytes = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+    kibibytes.unwrap_or(0) * 1024
+}
+
+/// CPU time that process `id` has used, in the kernel too.
+pub fn cpu_time(id: u32) -> Duration {
+    /// Clock ticks a second, the same on every Linux.
+    const TICKS: u64 = 100;
+    let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+    // The name between parentheses may hold spaces; user and system time are fields 14 and 15.
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+    let ticks: u64 = fields
+        .skip(11)
+        .take(2)
+        .filter_map(|field| field.parse::<u64>().ok())
+        .sum();
+    Duration::from_millis(ticks * 1000 / TICKS)
+}
+
+/// Octets that the files below `folder` take on the disk.
+pub fn disk_octets(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .map(|entry| match entry.metadata() {
+            Ok(metadata) if metadata.is_dir() => disk_octets(&entry.path()),
+            Ok(metadata) => metadata.blocks() * 512,
+            Err(_) => 0,
+        })
+        .sum()
+}
+
+/// Keeps this thread on one core; false if that core does not exist.
+pub fn pin_to_core(core: usize) -> bool {
+    let mut set = CpuSet::new();
+    set.set(core);
+    sched_setaffinity(None, &set).is_ok()
+}
+
+/// Processor, cores and kernel in one line, for the head of a table of figures.
+pub fn description() -> String {
+    let processors = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let names = || {
+        processors
+            .lines()
+            .filter_map(|line| line.strip_prefix("model name")?.split_once(": "))
+    };
+    let name = names().next().map_or("unknown processor", |(_, name)| name);
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    format!("{} x {name}, Linux {}", names().count(), kernel.trim())
+}
