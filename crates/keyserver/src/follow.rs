@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A thread that reads the change table every second until it is dropped.
-pub struct Follower {
+pub(crate) struct Follower {
     stop: Option<mpsc::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -15,7 +15,7 @@ pub struct Follower {
 impl Follower {
     /// Starts to follow `store` from now on. Counts what comes and goes in the metrics, keeps the number of
     /// certificates there current, and removes change rows that are older than a week.
-    pub fn start(store: Arc<dyn Store>) -> std::io::Result<Self> {
+    pub(crate) fn start(store: Arc<dyn Store>) -> std::io::Result<Self> {
         let (stop, stopped) = mpsc::channel();
         let thread = std::thread::Builder::new()
             .name("keyrink-follow".into())

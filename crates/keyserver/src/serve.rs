@@ -9,6 +9,7 @@ use crate::http::body::BodyLimits;
 use crate::http::hashquery::{self, HashQueries};
 use crate::http::routes::Routes;
 use crate::http::server::{Server, StartError};
+use crate::http::web::{self, Web};
 use crate::ingest::Ingest;
 use crate::logging::{self, LogError};
 use crate::metrics::Metrics;
@@ -107,7 +108,9 @@ fn hkp(config: &Config, store: &Arc<dyn Store>) -> Routes {
         },
         answer_octets: HASHQUERY_ANSWER_OCTETS,
     };
-    add::routes(Arc::new(submissions)).merge(hashquery::routes(Arc::new(queries)))
+    let web = Web::new(config, Arc::clone(store));
+    let submitting = add::routes(Arc::new(submissions)).merge(hashquery::routes(Arc::new(queries)));
+    web::routes(Arc::new(web)).merge(submitting)
 }
 
 /// Loads keyrings while the server runs.

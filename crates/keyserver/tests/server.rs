@@ -35,9 +35,16 @@ async fn raw_angle_brackets_arrive() {
 async fn old_clients_get_a_length_and_an_end() {
     let server = Running::start(|_| {}).await;
     for path in ["/small", "/big", "/stream", "/nothing"] {
-        let answer = server.exchange(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await.to_lowercase();
+        let answer = server
+            .exchange(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes())
+            .await
+            .to_lowercase();
         assert!(!answer.contains("transfer-encoding"), "{path}: {answer}");
-        assert_eq!(answer.contains("content-length: "), path != "/stream", "{path}: {answer}");
+        assert_eq!(
+            answer.contains("content-length: "),
+            path != "/stream",
+            "{path}: {answer}"
+        );
         assert!(path != "/stream" || answer.ends_with("\r\n\r\nonetwo"), "{answer}");
     }
 }
@@ -55,7 +62,9 @@ async fn connections_are_kept_for_clients_that_reuse_them() {
 async fn head_has_a_length_but_no_body() {
     let server = Running::start(|_| {}).await;
     for (path, status, length) in [("/small", "200 OK", "5"), ("/add", "405 Method Not Allowed", "0")] {
-        let answer = server.exchange(format!("HEAD {path} HTTP/1.0\r\n\r\n").as_bytes()).await;
+        let answer = server
+            .exchange(format!("HEAD {path} HTTP/1.0\r\n\r\n").as_bytes())
+            .await;
         assert!(answer.starts_with(&format!("HTTP/1.0 {status}\r\n")), "{answer}");
         assert!(answer.contains(&format!("content-length: {length}\r\n")), "{answer}");
         assert!(answer.contains("access-control-allow-origin: *\r\n"), "{answer}");
@@ -67,7 +76,11 @@ async fn head_has_a_length_but_no_body() {
 async fn idle_connections_and_slow_headers_are_cut() {
     let server = Running::start(|config| config.http.header_seconds = NonZeroU32::MIN).await;
     let start = Instant::now();
-    for sent in ["", "GET /small HTTP/1.1\r\nHost: a\r\n", "GET /small HTTP/1.1\r\nHost: a\r\n\r\n"] {
+    for sent in [
+        "",
+        "GET /small HTTP/1.1\r\nHost: a\r\n",
+        "GET /small HTTP/1.1\r\nHost: a\r\n\r\n",
+    ] {
         let answer = server.exchange(sent.as_bytes()).await;
         assert_eq!(answer.contains("200 OK"), sent.ends_with("\r\n\r\n"), "{answer}");
     }
@@ -77,7 +90,9 @@ async fn idle_connections_and_slow_headers_are_cut() {
 #[tokio::test]
 async fn slow_bodies_are_cut() {
     let server = Running::start(|config| config.http.body_seconds = NonZeroU32::MIN).await;
-    let answer = server.exchange(b"POST /add HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc").await;
+    let answer = server
+        .exchange(b"POST /add HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc")
+        .await;
     assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
     assert!(answer.contains("access-control-allow-origin: *\r\n"), "{answer}");
 }
@@ -85,13 +100,19 @@ async fn slow_bodies_are_cut() {
 #[tokio::test]
 async fn long_bodies_are_refused_with_an_answer_that_arrives() {
     let server = Running::start(|config| config.http.body_octets = NonZeroU64::new(1000).unwrap()).await;
-    for head in ["Content-Length: 4000000\r\n\r\n".to_string(), "Transfer-Encoding: chunked\r\n\r\n3D0900\r\n".into()] {
+    for head in [
+        "Content-Length: 4000000\r\n\r\n".to_string(),
+        "Transfer-Encoding: chunked\r\n\r\n3D0900\r\n".into(),
+    ] {
         let mut request = format!("POST /add HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{head}").into_bytes();
         request.resize(request.len() + 4_000_000, b'x');
         request.extend(b"\r\n0\r\n\r\n");
         let answer = server.exchange(&request).await;
         assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
-        assert!(answer.ends_with("the request body is longer than 1000 octets"), "{answer}");
+        assert!(
+            answer.ends_with("the request body is longer than 1000 octets"),
+            "{answer}"
+        );
     }
 }
 
@@ -111,7 +132,12 @@ async fn headers_are_bounded() {
 #[tokio::test]
 async fn garbage_is_refused() {
     let server = Running::start(|_| {}).await;
-    for garbage in [&b"\0\0\0\0\r\n\r\n"[..], b"GET\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n"] {
+    for garbage in [
+        &b"\0\0\0\0\r\n\r\n"[..],
+        b"GET\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+    ] {
         let answer = server.exchange(garbage).await;
         assert!(answer.starts_with("HTTP/1.1 400 ") || answer.is_empty(), "{answer}");
     }
@@ -122,7 +148,10 @@ async fn garbage_is_refused() {
 async fn connections_over_the_limit_wait() {
     let server = Running::start(|config| config.http.connections = NonZeroU32::MIN).await;
     let mut first = server.connect().await;
-    first.write_all(b"GET /small HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    first
+        .write_all(b"GET /small HTTP/1.1\r\nHost: a\r\n\r\n")
+        .await
+        .unwrap();
     first.read_exact(&mut [0; 100]).await.unwrap();
     let mut second = server.connect().await;
     second.write_all(b"GET /small HTTP/1.0\r\n\r\n").await.unwrap();
@@ -139,11 +168,16 @@ async fn a_stop_finishes_what_was_begun_and_takes_nothing_new() {
     idle.write_all(b"GET /small HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
     idle.read_exact(&mut [0; 100]).await.unwrap();
     let mut busy = server.connect().await;
-    busy.write_all(b"GET /half-a-second HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    busy.write_all(b"GET /half-a-second HTTP/1.1\r\nHost: a\r\n\r\n")
+        .await
+        .unwrap();
     tokio::time::sleep(Duration::from_millis(100)).await;
     server.stop.take().unwrap().send(()).unwrap();
     finish(idle).await;
-    assert!(TcpStream::connect(server.address).await.is_err(), "the socket must be closed");
+    assert!(
+        TcpStream::connect(server.address).await.is_err(),
+        "the socket must be closed"
+    );
     assert!(finish(busy).await.ends_with("\r\n\r\ndone"));
     server.task.await.unwrap();
 }
@@ -152,19 +186,30 @@ async fn a_stop_finishes_what_was_begun_and_takes_nothing_new() {
 async fn a_stop_does_not_wait_for_ever() {
     let mut server = Running::start(|config| config.http.shutdown_seconds = NonZeroU32::MIN).await;
     let mut stuck = server.connect().await;
-    stuck.write_all(b"GET /never HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    stuck
+        .write_all(b"GET /never HTTP/1.1\r\nHost: a\r\n\r\n")
+        .await
+        .unwrap();
     tokio::time::sleep(Duration::from_millis(100)).await;
     server.stop.take().unwrap().send(()).unwrap();
-    tokio::time::timeout(Duration::from_secs(3), server.task).await.unwrap().unwrap();
+    tokio::time::timeout(Duration::from_secs(3), server.task)
+        .await
+        .unwrap()
+        .unwrap();
 }
 
 #[tokio::test]
 async fn clients_that_hardly_read_are_cut() {
     let server = Running::start(|config| config.http.request_seconds = NonZeroU32::MIN).await;
     let mut connection = server.connect().await;
-    connection.write_all(b"GET /big HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    connection
+        .write_all(b"GET /big HTTP/1.1\r\nHost: a\r\n\r\n")
+        .await
+        .unwrap();
     tokio::time::sleep(Duration::from_secs(4)).await;
-    let answer = tokio::time::timeout(Duration::from_secs(2), finish(connection)).await.unwrap();
+    let answer = tokio::time::timeout(Duration::from_secs(2), finish(connection))
+        .await
+        .unwrap();
     assert!(answer.len() < BIG_OCTETS, "{} octets arrived", answer.len());
 }
 
@@ -186,18 +231,28 @@ async fn https_speaks_both_versions_and_reloads_its_certificate() {
     .await;
 
     let (mut connection, first) = server.connect_tls(b"http/1.1").await;
-    connection.write_all(b"GET /echo?search=<a> HTTP/1.0\r\n\r\n").await.unwrap();
+    connection
+        .write_all(b"GET /echo?search=<a> HTTP/1.0\r\n\r\n")
+        .await
+        .unwrap();
     assert!(finish(connection).await.ends_with("\r\n\r\n<a>"));
 
     let (mut connection, _) = server.connect_tls(b"h2").await;
-    connection.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    connection
+        .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
+        .await
+        .unwrap();
     let mut frame = [0; 9];
     connection.read_exact(&mut frame).await.unwrap();
     assert_eq!(frame[3..5], [4, 0], "the server's first frame is SETTINGS");
 
     std::fs::write(&chain, "no certificate").unwrap();
     assert!(server.certificate.as_ref().unwrap().reload().is_err());
-    assert_eq!(server.connect_tls(b"http/1.1").await.1, first, "the old certificate stays in use");
+    assert_eq!(
+        server.connect_tls(b"http/1.1").await.1,
+        first,
+        "the old certificate stays in use"
+    );
     install("second");
     server.certificate.as_ref().unwrap().reload().unwrap();
     assert_ne!(server.connect_tls(b"http/1.1").await.1, first);
@@ -226,7 +281,12 @@ impl Running {
         let task = tokio::spawn(server.run(answers, async {
             let _ = stopped.await;
         }));
-        Self { address, certificate, stop: Some(stop), task }
+        Self {
+            address,
+            certificate,
+            stop: Some(stop),
+            task,
+        }
     }
 
     async fn connect(&self) -> TcpStream {
@@ -244,7 +304,9 @@ impl Running {
     async fn connect_tls(&self, protocol: &[u8]) -> (TlsStream<TcpStream>, Vec<u8>) {
         use rustls::pki_types::{CertificateDer, pem::PemObject};
         let mut roots = rustls::RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_file(testdata("authority.pem")).unwrap()).unwrap();
+        roots
+            .add(CertificateDer::from_pem_file(testdata("authority.pem")).unwrap())
+            .unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut config = rustls::ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -253,7 +315,10 @@ impl Running {
             .with_no_client_auth();
         config.alpn_protocols = vec![protocol.to_vec()];
         let connector = TlsConnector::from(Arc::new(config));
-        let stream = connector.connect("localhost".try_into().unwrap(), self.connect().await).await.unwrap();
+        let stream = connector
+            .connect("localhost".try_into().unwrap(), self.connect().await)
+            .await
+            .unwrap();
         let session = stream.get_ref().1;
         assert_eq!(session.alpn_protocol(), Some(protocol));
         let shown = session.peer_certificates().unwrap()[0].to_vec();
@@ -264,7 +329,9 @@ impl Running {
 async fn finish(mut connection: impl AsyncRead + AsyncWrite + Unpin) -> String {
     let mut answer = Vec::new();
     // A server that cuts a connection may reset it; what arrived before counts.
-    let _ = tokio::time::timeout(Duration::from_secs(10), connection.read_to_end(&mut answer)).await.expect("an end");
+    let _ = tokio::time::timeout(Duration::from_secs(10), connection.read_to_end(&mut answer))
+        .await
+        .expect("an end");
     String::from_utf8_lossy(&answer).into_owned()
 }
 

@@ -5,6 +5,7 @@ use super::body::{self, BodyError, BodyLimits};
 use super::query::Query;
 use super::routes::Routes;
 use crate::ingest::{CertReport, Dropped, Ingest, IngestError, Outcome, Report};
+use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::request::Parts;
@@ -246,18 +247,6 @@ impl<'a> Entry<'a> {
             fingerprint: Some(cert.fingerprint.to_string().to_lowercase()),
             comment,
             dropped: &cert.dropped,
-        }
-    }
-}
-
-/// A value as a JSON answer.
-struct Json<T>(T);
-
-impl<T: Serialize> IntoResponse for Json<T> {
-    fn into_response(self) -> Response {
-        match serde_json::to_vec(&self.0) {
-            Ok(text) => ([(header::CONTENT_TYPE, "application/json")], text).into_response(),
-            Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
         }
     }
 }

@@ -1,0 +1,53 @@
+//! The answer to a submission.
+
+use super::{page, problem, visible};
+use crate::ingest::{CertReport, Outcome, Report};
+use axum::http::StatusCode;
+use axum::response::{Html, IntoResponse, Response};
+use maud::{Markup, html};
+
+/// What became of each certificate that was submitted.
+pub fn submitted(status: StatusCode, report: &Report) -> Response {
+    let content = html! {
+        h1.count { "What became of your submission" }
+        @for cert in &report.certs { article.card { (certificate(cert)) } }
+        @if !report.refused.is_empty() {
+            section.card.problem {
+                h2 { "Not taken" }
+                ul { @for reason in &report.refused { li { (visible::text(reason)) } } }
+            }
+        }
+    };
+    (status, Html(page("Submission", None, &content))).into_response()
+}
+
+/// Why nothing could be taken.
+pub fn failure(status: StatusCode, message: &str) -> Response {
+    (status, Html(problem(status, message, None))).into_response()
+}
+
+fn certificate(cert: &CertReport) -> Markup {
+    let (title, sentence) = match cert.outcome {
+        Outcome::Inserted => ("Stored", "It is new here and can be found now."),
+        Outcome::Updated => ("Updated", "What was new in it has been added."),
+        Outcome::Unchanged => ("Known already", "There was nothing new in it."),
+        Outcome::Invalid => (
+            "Not shown",
+            "No valid self-signature shows that anybody holds this key.",
+        ),
+    };
+    html! {
+        h2 { (title) }
+        p.fingerprint {
+            @if cert.outcome == Outcome::Invalid { code { (cert.fingerprint) } }
+            @else { a href={ "/pks/lookup?op=vindex&search=0x" (cert.fingerprint) } { code { (cert.fingerprint) } } }
+        }
+        p { (sentence) }
+        @if !cert.dropped.is_empty() {
+            details {
+                summary { "Parts that are not shown (" (cert.dropped.len()) ")" }
+                ul { @for dropped in &cert.dropped { li { (visible::text(&dropped.part)) ": " (visible::text(&dropped.reason)) } } }
+            }
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! The start page, statistics, and whether the server can work.
+
+use super::query::Query;
+use super::reply::{Form, Problem, answer, media_type};
+use super::web::Web;
+use super::{blocking, pages};
+use crate::formats::OPENPGP;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::response::{Html, IntoResponse, Response};
+use serde::Serialize;
+use std::sync::Arc;
+
+/// Numbers about this server, as JSON has them.
+#[derive(Clone, Debug, Serialize)]
+pub struct Stats<'a> {
+    /// Certificates stored.
+    pub total: u64,
+    /// Name of the program.
+    pub software: &'a str,
+    /// Version of the program.
+    pub version: &'a str,
+    /// Name under which clients reach this server.
+    pub hostname: &'a str,
+    /// How to reach the operator.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub contact: Option<&'a str>,
+    /// Servers this one reconciles with.
+    pub peers: &'a [String],
+}
+
+/// `GET /`
+pub async fn start(State(web): State<Arc<Web>>) -> Html<String> {
+    Html(pages::start(web.words))
+}
+
+/// `GET /pks/stats`
+pub async fn stats(State(web): State<Arc<Web>>, uri: Uri, headers: HeaderMap) -> Response {
+    let query = Query::new(uri.query().unwrap_or_default().as_bytes());
+    let form = form(query, &headers);
+    blocking(move || of(&web, form)).await
+}
+
+/// In which form statistics are wanted: JSON for programs that say so, else a page.
+pub fn form(query: Query<'_>, headers: &HeaderMap) -> Form {
+    match Form::accepted(headers) {
+        _ if query.lists("options", "json") => Form::Json,
+        Form::Json => Form::Json,
+        Form::Text | Form::Html => Form::Html,
+    }
+}
+
+/// The statistics. Blocks.
+pub fn of(web: &Web, form: Form) -> Response {
+    let total = match web.store.count(OPENPGP) {
+        Ok(total) => total,
+        Err(error) => return Problem::from(error).answer(form, ""),
+    };
+    let stats = Stats {
+        total,
+        software: "Keyrink",
+        version: env!("CARGO_PKG_VERSION"),
+        hostname: &web.hostname,
+        contact: web.contact.as_deref(),
+        peers: &[],
+    };
+    let body = match form {
+        Form::Json => {
+            serde_json::to_string_pretty(&stats).expect("text and numbers can always be written as JSON") + "\n"
+        }
+        Form::Html | Form::Text => pages::stats(&stats),
+    };
+    answer(media_type(form), body)
+}
+
+/// `GET /readyz`: 503 tells a proxy to ask another server.
+pub async fn ready(State(web): State<Arc<Web>>) -> Response {
+    match blocking(move || web.store.ready()).await {
+        Ok(()) => "ready\n".into_response(),
+        Err(error) => {
+            tracing::warn!(%error, "not ready");
+            (StatusCode::SERVICE_UNAVAILABLE, "the store is not available\n").into_response()
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! What the handlers for reading share, and their routes.
+
+use super::routes::Routes;
+use super::{assets, lookup, stats};
+use crate::config::Config;
+use axum::routing::get;
+use keyrink_store::Store;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Shared by the handlers for reading.
+pub struct Web {
+    /// Where the certificates are.
+    pub store: Arc<dyn Store>,
+    /// The name under which clients reach this server.
+    pub hostname: String,
+    /// How to reach the operator.
+    pub contact: Option<String>,
+    /// The most certificates in one answer.
+    pub results_max: usize,
+    /// Once an answer holds certificates of so many octets, it takes no further one.
+    pub results_octets_max: usize,
+    /// Whether single words of user ids are found.
+    pub words: bool,
+    /// The clock: seconds since 1970.
+    pub now: fn() -> u64,
+}
+
+impl Web {
+    /// Reading as configured.
+    pub fn new(config: &Config, store: Arc<dyn Store>) -> Self {
+        Self {
+            store,
+            hostname: config.http.hostname.clone(),
+            contact: config.http.contact.clone(),
+            results_max: config.search.results.get() as usize,
+            results_octets_max: RESULTS_OCTETS_MAX,
+            words: config.search.words,
+            now: || {
+                SystemTime::now()
+                    .duration_since(UNIX_EPOCH)
+                    .map_or(0, |passed| passed.as_secs())
+            },
+        }
+    }
+}
+
+/// The routes for reading: pages, lookups, statistics and health.
+pub fn routes(web: Arc<Web>) -> Routes {
+    Routes::new()
+        .route("/", get(stats::start))
+        .route("/pks/lookup", get(lookup::lookup))
+        .route("/pks/stats", get(stats::stats))
+        .route("/pks/health", get(async || "OK\n"))
+        .route("/readyz", get(stats::ready))
+        .with_state(web)
+        .merge(assets::routes())
+}
+
+/// Several times the largest certificate.
+const RESULTS_OCTETS_MAX: usize = 32 << 20;
