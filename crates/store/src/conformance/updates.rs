@@ -20,6 +20,8 @@ pub(crate) const CHECKS: &[Check] = &[
     ("a panic in the closure is an error and no more", panicking),
     ("duplicates of terms and elements are folded", duplicates),
     ("an element held twice comes once and goes once", shared_element),
+    ("an element may move within a batch", moved_element),
+    ("a deleted record and a new one keep apart", delete_and_insert),
     ("changes are numbered without gaps", numbered),
     ("notes come and go with their batch", notes),
     ("realms do not meet", realms),
@@ -188,6 +190,38 @@ fn shared_element(store: &dyn Store) {
     assert_eq!(logged(), [(element("one line"), true), (element("another"), true)]);
     change(store, 3, None).unwrap();
     assert_eq!(logged().last(), Some(&(element("one line"), false)));
+}
+
+fn moved_element(store: &dyn Store) {
+    put(store, 1, "one line");
+    let before = store.vector().unwrap();
+    let moved = store.update(batch(&[1, 2], |index| match index {
+        0 => Decision::Delete,
+        _ => Decision::Put(record("one line")),
+    }));
+    assert_eq!(moved.unwrap(), [Applied::Deleted, Applied::Inserted]);
+    assert_eq!(
+        elements(&*store.snapshot().unwrap(), 9),
+        [(element("one line").bytes, id(2))]
+    );
+    let gone_and_come = store
+        .changes(&before, 9)
+        .unwrap()
+        .iter()
+        .map(|row| row.added)
+        .collect::<Vec<_>>();
+    assert!(gone_and_come.is_empty() || gone_and_come == [false, true]);
+}
+
+fn delete_and_insert(store: &dyn Store) {
+    put(store, 1, "same words");
+    let swap = batch(&[1, 2], |index| match index {
+        0 => Decision::Delete,
+        _ => Decision::Put(record("same words here")),
+    });
+    store.update(swap).unwrap();
+    assert_eq!(found(store, "same"), ["same words here"]);
+    assert_eq!(terms(&*store.snapshot().unwrap(), 9).len(), 3);
 }
 
 fn numbered(store: &dyn Store) {

@@ -36,7 +36,7 @@ impl Fault {
             ),
             Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => unavailable(
                 "can't be opened",
-                "see that it exists and that this user may read it and write to its folder",
+                "see that it is there, and that this user may read it and the folder is writable",
             ),
             Some(ErrorCode::SystemIoFailure) => unavailable(
                 "can't be read or written",

@@ -1,12 +1,169 @@
-//! What only this engine has to show.
+//! What only this engine has to show: it is the model made durable, for several processes, on disks that fail.
+
+mod disk;
+mod schema;
+mod sharing;
+
+use std::collections::BTreeSet;
+use std::path::Path;
 
 use tempfile::TempDir;
 
 use super::*;
-use crate::conformance;
+use crate::conformance::toy::{TOYS, batch, change, element, elements, id, put, record, terms};
+use crate::memory::MemoryStore;
+use crate::{Decision, Element, conformance};
 
 #[test]
 fn conforms() {
     let dir = TempDir::new().unwrap();
-    conformance::run(|number| SqliteStore::open(&dir.path().join(number.to_string()), &Options::default()).unwrap());
+    conformance::run(|number| open_fast(&dir.path().join(number.to_string())));
+}
+
+/// Random batches, some of which are refused, on both engines; the store is closed and opened again on the way.
+#[test]
+fn equals_the_model() {
+    let dir = TempDir::new().unwrap();
+    let (mut store, model) = (open_fast(dir.path()), MemoryStore::new());
+    let mut random = random_numbers(7);
+    for round in 0..300 {
+        let numbers: Vec<u32> = (0..random() % 8).map(|_| (random() % 20) as u32).collect();
+        let choices: Vec<u64> = numbers.iter().map(|_| random()).collect();
+        let made = |engine: &dyn Store| {
+            let choices = choices.clone();
+            engine.update(batch(&numbers, move |index| chosen(choices[index])))
+        };
+        let (stored, modelled) = (made(&store), made(&model));
+        assert_eq!(
+            stored.as_ref().ok(),
+            modelled.as_ref().ok(),
+            "round {round}: {stored:?}, {modelled:?}"
+        );
+        if round % 50 == 49 {
+            drop(store);
+            store = open_fast(dir.path());
+            assert_same(&store, &model);
+        }
+    }
+}
+
+/// What a random number decides: a line of few words, so that records share words and elements.
+fn chosen(choice: u64) -> Decision {
+    const WORDS: [&str; 4] = ["north", "east", "south", "west"];
+    let word = |shift: u32| WORDS[(choice >> shift) as usize % WORDS.len()];
+    match choice % 8 {
+        0 => Decision::Keep,
+        1 => Decision::Delete,
+        2 if choice.is_multiple_of(5) => {
+            let mut refused = record("never");
+            refused.elements[0].bytes = vec![0; Element::OCTETS_MAX + 1];
+            Decision::Put(refused)
+        }
+        _ => Decision::Put(record(&format!("{} {} {}", word(8), word(16), word(24)))),
+    }
+}
+
+fn assert_same(store: &SqliteStore, model: &MemoryStore) {
+    let (view, model_view) = (store.snapshot().unwrap(), model.snapshot().unwrap());
+    let data = |view: &dyn Snapshot| {
+        let records = view.records(TOYS, None, usize::MAX).unwrap();
+        records
+            .into_iter()
+            .map(|stored| (stored.id, stored.data))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(data(&*view), data(&*model_view));
+    assert_eq!(terms(&*view, 7), terms(&*model_view, 7));
+    assert_eq!(elements(&*view, 7), elements(&*model_view, 7));
+    assert_eq!(view.count(TOYS).unwrap(), model_view.count(TOYS).unwrap());
+    assert_sound(store);
+}
+
+/// Nothing contradicts anything: the toy realm says what terms and elements the records must have, and the changes,
+/// from the first one on, say what elements there must be.
+fn assert_sound(store: &SqliteStore) {
+    let view = store.snapshot().unwrap();
+    let (mut must_terms, mut must_elements) = (BTreeSet::new(), BTreeSet::new());
+    let records = view.records(TOYS, None, usize::MAX).unwrap();
+    for stored in &records {
+        let toy = record(std::str::from_utf8(&stored.data).unwrap());
+        must_terms.extend(toy.terms.into_iter().map(|term| (term, stored.id.clone())));
+        must_elements.extend(
+            toy.elements
+                .into_iter()
+                .map(|element| (element.bytes, stored.id.clone())),
+        );
+    }
+    assert!(terms(&*view, 1_000).into_iter().eq(must_terms), "terms differ");
+    assert!(elements(&*view, 1_000).iter().eq(&must_elements), "elements differ");
+    assert_eq!(view.count(TOYS).unwrap(), records.len() as u64);
+
+    let vector = view.vector().unwrap();
+    let mut replayed = BTreeSet::new();
+    for row in store.changes(&Vector::new(), usize::MAX).unwrap() {
+        if row.n > vector[&row.writer] {
+            continue;
+        }
+        let news = if row.added {
+            replayed.insert(row.element.bytes)
+        } else {
+            replayed.remove(&row.element.bytes)
+        };
+        assert!(news, "change {} says what was so before", row.n);
+    }
+    assert!(
+        replayed
+            .into_iter()
+            .eq(must_elements.into_iter().map(|row| row.0).collect::<BTreeSet<_>>())
+    );
+    let whole: String = store
+        .readers
+        .run(|connection| Ok(connection.query_row("PRAGMA integrity_check", [], |row| row.get(0))?))
+        .unwrap();
+    assert_eq!(whole, "ok");
+}
+
+fn open(dir: &Path) -> SqliteStore {
+    SqliteStore::open(dir, &Options::default()).unwrap()
+}
+
+/// Without a sync for each of many commits.
+fn open_fast(dir: &Path) -> SqliteStore {
+    SqliteStore::open(
+        dir,
+        &Options {
+            durability: Durability::Normal,
+            ..Options::default()
+        },
+    )
+    .unwrap()
+}
+
+fn open_to_read(dir: &Path) -> Result<SqliteStore, StoreError> {
+    SqliteStore::open(
+        dir,
+        &Options {
+            read_only: true,
+            ..Options::default()
+        },
+    )
+}
+
+/// The reason of an error, which must be that the store is not available.
+fn unavailable<T>(result: Result<T, StoreError>) -> String {
+    match result {
+        Err(StoreError::Unavailable(reason)) => reason,
+        Err(error) => panic!("not the kind of error expected: {error}"),
+        Ok(_) => panic!("an error was expected"),
+    }
+}
+
+fn random_numbers(seed: u64) -> impl FnMut() -> u64 {
+    let mut state = seed;
+    move || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        state >> 20
+    }
 }

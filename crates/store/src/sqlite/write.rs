@@ -1,5 +1,6 @@
 //! Every statement that writes. All of it runs inside the one transaction of the writer thread.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use rusqlite::{Connection, OptionalExtension, params};
@@ -182,14 +183,14 @@ impl<'a> Transaction<'a> {
         Ok(())
     }
 
-    fn elements(&mut self, realm: Realm, rows: &[(&Element, Rank, &RecordId)]) -> Result<(), Fault> {
+    fn elements(&mut self, realm: Realm, rows: &[(&Element, Reverse<Rank>, &RecordId)]) -> Result<(), Fault> {
         let mut insert = self
             .connection
             .prepare_cached("INSERT INTO element (dataset, bytes, id, realm) VALUES (?1, ?2, ?3, ?4)")?;
         let mut delete = self
             .connection
             .prepare_cached("DELETE FROM element WHERE dataset = ?1 AND bytes = ?2 AND id = ?3 AND realm = ?4")?;
-        for (element, rank, id) in rows {
+        for (element, Reverse(rank), id) in rows {
             let row = params![element.dataset.0, element.bytes, id.as_bytes(), realm.0];
             let (held, come) = match rank {
                 Rank::Come => (self.held(element)?, insert.execute(row)? > 0),
@@ -252,14 +253,15 @@ pub(super) fn forget_changes(connection: &Connection, before: u64, rows_max: i64
 #[derive(Default)]
 struct Rows<'a> {
     terms: Vec<(&'a Term, Rank, i64)>,
-    elements: Vec<(&'a Element, Rank, &'a RecordId)>,
+    elements: Vec<(&'a Element, Reverse<Rank>, &'a RecordId)>,
 }
 
-/// An element that moves from one record to another within a batch comes before it goes: the set did not change.
+/// Whether a row goes or comes. Terms go before they come: a deleted record's number may have gone to a new one. Elements
+/// come before they go: one that moves from record to record within a batch has never left the set.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Rank {
-    Come,
     Gone,
+    Come,
 }
 
 impl<'a> Rows<'a> {
@@ -272,9 +274,9 @@ impl<'a> Rows<'a> {
         let elements = |kept: Option<&'a Kept>| kept.map_or(&[][..], |kept| &kept.elements);
         let (gone, come) = difference(elements(old), elements(new));
         self.elements
-            .extend(gone.into_iter().map(|element| (element, Rank::Gone, &edit.id)));
+            .extend(gone.into_iter().map(|element| (element, Reverse(Rank::Gone), &edit.id)));
         self.elements
-            .extend(come.into_iter().map(|element| (element, Rank::Come, &edit.id)));
+            .extend(come.into_iter().map(|element| (element, Reverse(Rank::Come), &edit.id)));
     }
 }
 
