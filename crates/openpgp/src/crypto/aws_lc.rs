@@ -64,16 +64,16 @@ impl HashState {
 
     pub(super) fn update(&mut self, octets: &[u8]) {
         // SAFETY: 1 and 2.
-        only_memory_may_fail(unsafe {
-            sys::EVP_DigestUpdate(self.0.pointer(), octets.as_ptr().cast(), octets.len())
-        });
+        only_memory_may_fail(unsafe { sys::EVP_DigestUpdate(self.0.pointer(), octets.as_ptr().cast(), octets.len()) });
     }
 
     /// Writes the digest to the front of `digest` and returns its length.
     pub(super) fn finish(self, digest: &mut [u8; DIGEST_OCTETS_MAX]) -> usize {
         let mut length = 0;
         // SAFETY: 1, and 2 because no function of `HashFunction` makes more than 64 octets.
-        only_memory_may_fail(unsafe { sys::EVP_DigestFinal_ex(self.0.pointer(), digest.as_mut_ptr(), &raw mut length) });
+        only_memory_may_fail(unsafe {
+            sys::EVP_DigestFinal_ex(self.0.pointer(), digest.as_mut_ptr(), &raw mut length)
+        });
         length as usize
     }
 }
@@ -165,8 +165,7 @@ impl Modulus {
             return None;
         }
         // SAFETY: 1 and 3; a null scratch space asks for a new one.
-        let montgomery =
-            unsafe { Owned::if_made(sys::BN_MONT_CTX_new_for_modulus(value.0.pointer(), null_mut())) }?;
+        let montgomery = unsafe { Owned::if_made(sys::BN_MONT_CTX_new_for_modulus(value.0.pointer(), null_mut())) }?;
         Some(Self { value, montgomery })
     }
 
@@ -253,7 +252,12 @@ impl Curve {
 impl Parameters {
     fn group(&self) -> Option<Owned<sys::EC_GROUP>> {
         let integer = Integer::from_octets;
-        let (prime, a, b, order) = (integer(self.prime), integer(self.a), integer(self.b), integer(self.order));
+        let (prime, a, b, order) = (
+            integer(self.prime),
+            integer(self.a),
+            integer(self.b),
+            integer(self.order),
+        );
         // SAFETY: 1, 3 and 4; the group copies what it is given.
         unsafe {
             let group = sys::EC_GROUP_new_curve_GFp(prime.0.pointer(), a.0.pointer(), b.0.pointer(), null_mut());

@@ -133,7 +133,11 @@ mod tests {
     fn other_ids_are_unknown() {
         let known = [1, 2, 3, 8, 9, 10, 11, 12, 14];
         for hash_id in 0..=255 {
-            assert_eq!(Hasher::new(hash_id).is_some(), known.contains(&hash_id), "hash {hash_id}");
+            assert_eq!(
+                Hasher::new(hash_id).is_some(),
+                known.contains(&hash_id),
+                "hash {hash_id}"
+            );
         }
     }
 

@@ -33,7 +33,9 @@ impl Key {
         let (Ok(r), Ok(s)) = (value.integer(), value.integer()) else {
             return Check::Invalid;
         };
-        self.holds(digest, &Integer::from_octets(r), &Integer::from_octets(s)).unwrap_or(false).into()
+        self.holds(digest, &Integer::from_octets(r), &Integer::from_octets(s))
+            .unwrap_or(false)
+            .into()
     }
 
     /// Whether g^(z/s) · y^(r/s) mod p, taken mod q, is r. None if r or s is out of range.

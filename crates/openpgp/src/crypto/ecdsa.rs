@@ -18,7 +18,9 @@ impl Key {
         let (Ok(r), Ok(s)) = (value.integer(), value.integer()) else {
             return Check::Invalid;
         };
-        self.0.verify(digest, Integer::from_octets(r), Integer::from_octets(s)).into()
+        self.0
+            .verify(digest, Integer::from_octets(r), Integer::from_octets(s))
+            .into()
     }
 }
 
@@ -50,10 +52,18 @@ const BRAINPOOL_P256R1: Parameters = Parameters {
 
 /// RFC 5639 §3.6.
 const BRAINPOOL_P384R1: Parameters = Parameters {
-    prime: &octets::<48>("8cb91e82a3386d280f5d6f7e50e641df152f7109ed5456b412b1da197fb71123acd3a729901d1a71874700133107ec53"),
-    a: &octets::<48>("7bc382c63d8c150c3c72080ace05afa0c2bea28e4fb22787139165efba91f90f8aa5814a503ad4eb04a8c7dd22ce2826"),
-    b: &octets::<48>("04a8c7dd22ce28268b39b55416f0447c2fb77de107dcd2a62e880ea53eeb62d57cb4390295dbc9943ab78696fa504c11"),
-    order: &octets::<48>("8cb91e82a3386d280f5d6f7e50e641df152f7109ed5456b31f166e6cac0425a7cf3ab6af6b7fc3103b883202e9046565"),
+    prime: &octets::<48>(
+        "8cb91e82a3386d280f5d6f7e50e641df152f7109ed5456b412b1da197fb71123acd3a729901d1a71874700133107ec53",
+    ),
+    a: &octets::<48>(
+        "7bc382c63d8c150c3c72080ace05afa0c2bea28e4fb22787139165efba91f90f8aa5814a503ad4eb04a8c7dd22ce2826",
+    ),
+    b: &octets::<48>(
+        "04a8c7dd22ce28268b39b55416f0447c2fb77de107dcd2a62e880ea53eeb62d57cb4390295dbc9943ab78696fa504c11",
+    ),
+    order: &octets::<48>(
+        "8cb91e82a3386d280f5d6f7e50e641df152f7109ed5456b31f166e6cac0425a7cf3ab6af6b7fc3103b883202e9046565",
+    ),
     generator: &octets::<97>(
         "\
         041d1c64f068cf45ffa2a63a81b7c13f6b8847a3e77ef14fe3db7fcafe0cbd10e8e826e03436d646aaef87b2e247d4af\
@@ -95,7 +105,11 @@ const BRAINPOOL_P512R1: Parameters = Parameters {
 /// The octets that the hexadecimal digits stand for.
 const fn octets<const N: usize>(digits: &str) -> [u8; N] {
     const fn value(digit: u8) -> u8 {
-        if digit.is_ascii_digit() { digit - b'0' } else { digit - b'a' + 10 }
+        if digit.is_ascii_digit() {
+            digit - b'0'
+        } else {
+            digit - b'a' + 10
+        }
     }
     let digits = digits.as_bytes();
     assert!(digits.len() == 2 * N);

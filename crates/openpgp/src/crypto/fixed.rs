@@ -65,14 +65,20 @@ impl Key {
             return Check::Invalid;
         };
         if self.signature_octets == ED448_SIGNATURE_OCTETS {
-            let behind_prefix = first.strip_prefix(&[LEGACY_PREFIX]).filter(|rest| rest.len() == self.signature_octets);
-            return behind_prefix.is_some_and(|signature| self.verify(digest, &mut Fields::new(signature))).into();
+            let behind_prefix = first
+                .strip_prefix(&[LEGACY_PREFIX])
+                .filter(|rest| rest.len() == self.signature_octets);
+            return behind_prefix
+                .is_some_and(|signature| self.verify(digest, &mut Fields::new(signature)))
+                .into();
         }
         let Ok(second) = value.integer() else {
             return Check::Invalid;
         };
         let halves = padded(first).zip(padded(second));
-        halves.is_some_and(|(r, s)| self.verify(digest, &mut Fields::new(&[r, s].concat()))).into()
+        halves
+            .is_some_and(|(r, s)| self.verify(digest, &mut Fields::new(&[r, s].concat())))
+            .into()
     }
 
     fn read_ed25519(fields: &mut Fields) -> Result<Self, KeyUnusable> {
@@ -96,19 +102,28 @@ impl Key {
         algorithm: &'static dyn VerificationAlgorithm,
         key: &[u8],
     ) -> Result<Self, KeyUnusable> {
-        let scheme = ParsedPublicKey::new(algorithm, key).map(Scheme::AwsLc).map_err(|_| KeyUnusable::Malformed)?;
-        Ok(Self { signature_octets, scheme })
+        let scheme = ParsedPublicKey::new(algorithm, key)
+            .map(Scheme::AwsLc)
+            .map_err(|_| KeyUnusable::Malformed)?;
+        Ok(Self {
+            signature_octets,
+            scheme,
+        })
     }
 
     fn rare(signature_octets: usize, key: Result<rare::Key, KeyUnusable>) -> Result<Self, KeyUnusable> {
-        key.map(|key| Self { signature_octets, scheme: Scheme::Rare(key) })
+        key.map(|key| Self {
+            signature_octets,
+            scheme: Scheme::Rare(key),
+        })
     }
 }
 
 /// Half an Ed25519 signature: an integer drops its leading zeros.
 fn padded(integer: &[u8]) -> Option<[u8; 32]> {
     let mut half = [0; 32];
-    half.get_mut(32_usize.checked_sub(integer.len())?..)?.copy_from_slice(integer);
+    half.get_mut(32_usize.checked_sub(integer.len())?..)?
+        .copy_from_slice(integer);
     Some(half)
 }
 

@@ -34,11 +34,18 @@ impl Key {
     /// Pure signatures with an empty context; a signature of the wrong length is not valid.
     pub(super) fn verify(&self, digest: &[u8], signature: &[u8]) -> bool {
         match self {
-            Self::Ed448(key) => cx448::Signature::try_from(signature)
-                .is_ok_and(|signature| key.verify_raw(&signature, digest).is_ok()),
-            Self::SlhDsa128s(key) => signature.try_into().is_ok_and(|signature| key.verify(digest, signature, &[])),
-            Self::SlhDsa128f(key) => signature.try_into().is_ok_and(|signature| key.verify(digest, signature, &[])),
-            Self::SlhDsa256s(key) => signature.try_into().is_ok_and(|signature| key.verify(digest, signature, &[])),
+            Self::Ed448(key) => {
+                cx448::Signature::try_from(signature).is_ok_and(|signature| key.verify_raw(&signature, digest).is_ok())
+            }
+            Self::SlhDsa128s(key) => signature
+                .try_into()
+                .is_ok_and(|signature| key.verify(digest, signature, &[])),
+            Self::SlhDsa128f(key) => signature
+                .try_into()
+                .is_ok_and(|signature| key.verify(digest, signature, &[])),
+            Self::SlhDsa256s(key) => signature
+                .try_into()
+                .is_ok_and(|signature| key.verify(digest, signature, &[])),
         }
     }
 }

@@ -41,7 +41,9 @@ impl Key {
             return Check::Invalid;
         };
         let in_range = signature.len() <= octets;
-        let opened = in_range.then(|| self.modulus.power(&Integer::from_octets(signature), &self.exponent)).flatten();
+        let opened = in_range
+            .then(|| self.modulus.power(&Integer::from_octets(signature), &self.exponent))
+            .flatten();
         (opened == Some(Integer::from_octets(&expected))).into()
     }
 }
