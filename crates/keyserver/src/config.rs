@@ -162,9 +162,10 @@ section! {
         signature_octets: NonZeroU64 = nonzero64(128 << 10);
         /// The longest user id, in octets.
         user_id_octets: NonZeroU64 = nonzero64(16 << 10);
-        /// The longest certificate with everything kept of it, in octets.
+        /// Room for one certificate, in octets: half of it for signatures of up to 1 KiB, the rest for longer
+        /// signatures and for components that nothing binds.
         certificate_octets: NonZeroU64 = nonzero64(16 << 20);
-        /// The most packets of one certificate.
+        /// The most packets of one certificate. One that arrives with more is refused.
         packets: NonZeroU64 = nonzero64(20_000);
     }
 }
@@ -174,8 +175,6 @@ section! {
     "load" => Load {
         /// Threads that parse and verify. 0: one for each core.
         threads: u32 = 0;
-        /// Certificates written in one transaction.
-        batch: NonZeroU32 = nonzero(500);
     }
 }
 

@@ -5,7 +5,6 @@ use super::body::{self, BodyError, BodyLimits};
 use super::query::Query;
 use super::routes::Routes;
 use crate::ingest::{CertReport, Dropped, Ingest, IngestError, Outcome, Report};
-use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::request::Parts;
@@ -166,7 +165,7 @@ impl Style {
             StatusCode::UNPROCESSABLE_ENTITY
         };
         match self {
-            Self::Json => (status, Json(Answer::of(report))).into_response(),
+            Self::Json => json(status, &Answer::of(report)),
             Self::Html => super::pages::submitted(status, report),
             Self::Text => (status, text(report)).into_response(),
         }
@@ -175,7 +174,7 @@ impl Style {
     fn error(self, error: &AddError) -> Response {
         let (status, message) = (error.status(), error.to_string());
         match self {
-            Self::Json => (status, Json(serde_json::json!({ "error": message }))).into_response(),
+            Self::Json => json(status, &serde_json::json!({ "error": message })),
             Self::Html => super::pages::failure(status, &message),
             Self::Text => (status, format!("{message}\n")).into_response(),
         }
@@ -252,6 +251,13 @@ impl<'a> Entry<'a> {
 }
 
 const NO_SELF_SIGNATURE: &str = "no valid self-signature shows that anybody holds this key";
+
+fn json(status: StatusCode, value: &impl Serialize) -> Response {
+    match serde_json::to_vec(value) {
+        Ok(text) => (status, [(header::CONTENT_TYPE, "application/json")], text).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
 
 fn text(report: &Report) -> String {
     let mut text = String::new();
