@@ -1,7 +1,7 @@
 //! `POST /pks/add`: submissions, in every form clients send them.
 
-use super::blocking;
 use super::body::{self, BodyError, BodyLimits};
+use super::handoff::blocking;
 use super::query::Query;
 use super::routes::Routes;
 use crate::ingest::{CertReport, Dropped, Ingest, IngestError, Outcome, Report};
