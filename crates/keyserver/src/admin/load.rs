@@ -251,7 +251,8 @@ impl LoadReport {
                 Outcome::Invalid => {
                     self.invalid += 1;
                     if self.invalid_examples.len() < EXAMPLES_MAX {
-                        self.invalid_examples.push(prepared.cert.key().fingerprint.to_string());
+                        self.invalid_examples
+                            .push(prepared.cert.key().fingerprint().to_string());
                     }
                 }
             }
