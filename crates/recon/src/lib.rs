@@ -1,0 +1,9 @@
+//! Set reconciliation.
+pub mod dataset;
+pub mod element;
+pub mod field;
+pub mod poly;
+pub mod random;
+pub mod solve;
+pub mod tree;
+pub mod wire;
