@@ -144,6 +144,17 @@ impl<const L: usize> Prefix<L> {
         usize::from(self.length)
     }
 
+    /// The first `length` bits of the path of an element; at most `64·L`.
+    pub(crate) fn of(element: &Element<L>, length: usize) -> Self {
+        let mut prefix = Self {
+            words: element.0.0,
+            length: length as u16,
+        };
+        let mask = prefix.mask();
+        prefix.words.iter_mut().zip(mask).for_each(|(word, mask)| *word &= mask);
+        prefix
+    }
+
     /// The bits, packed as [`Prefix::from_bits`] reads them.
     pub fn bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::new();

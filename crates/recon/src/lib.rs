@@ -4,6 +4,7 @@ pub mod element;
 pub mod field;
 pub mod poly;
 pub mod random;
+pub mod session;
 pub mod solve;
 pub mod tree;
 pub mod wire;

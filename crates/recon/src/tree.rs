@@ -25,12 +25,12 @@ pub trait Nodes<const L: usize> {
     /// Number and samples of the elements below the prefix.
     fn summary(&self, prefix: &Prefix<L>) -> Result<Summary<L>, Unavailable>;
 
-    /// The elements below the prefix in path order, at most `limit` of them, starting at `from`
-    /// (included) if that is given.
+    /// The elements below the prefix in path order, at most `limit` of them, and only those behind
+    /// `after` if that is given.
     fn elements(
         &self,
         prefix: &Prefix<L>,
-        from: Option<&Element<L>>,
+        after: Option<&Element<L>>,
         limit: usize,
     ) -> Result<Vec<Element<L>>, Unavailable>;
 }
@@ -52,9 +52,9 @@ impl<const L: usize, N: Nodes<L> + ?Sized> Nodes<L> for &N {
     fn elements(
         &self,
         prefix: &Prefix<L>,
-        from: Option<&Element<L>>,
+        after: Option<&Element<L>>,
         limit: usize,
     ) -> Result<Vec<Element<L>>, Unavailable> {
-        (**self).elements(prefix, from, limit)
+        (**self).elements(prefix, after, limit)
     }
 }

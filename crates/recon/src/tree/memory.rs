@@ -200,20 +200,16 @@ impl<const L: usize> Nodes<L> for Tree<L> {
     fn elements(
         &self,
         prefix: &Prefix<L>,
-        from: Option<&Element<L>>,
+        after: Option<&Element<L>>,
         limit: usize,
     ) -> Result<Vec<Element<L>>, Unavailable> {
         let mut found = Vec::new();
-        // A bound below the prefix is no bound.
-        let from = from.filter(|from| from.value() > prefix.first());
+        // A bound below the prefix is no bound, and outside of it the tree has no path for it.
+        let after = after.filter(|after| after.value() >= prefix.first());
         let depth = prefix.length() / BITQUANTUM;
-        let within = |element: &Element<L>| prefix.contains(element);
-        collect(self.locate(prefix), depth, from, &mut |leaf| {
-            let wanted = leaf
-                .iter(self.width())
-                .filter(within)
-                .filter(|element| from.is_none_or(|from| element >= from));
-            found.extend(wanted.take(limit - found.len()));
+        let wanted = |element: &Element<L>| prefix.contains(element) && after.is_none_or(|after| element > after);
+        collect(self.locate(prefix), depth, after, &mut |leaf| {
+            found.extend(leaf.iter(self.width()).filter(wanted).take(limit - found.len()));
             found.len() < limit
         });
         Ok(found)
@@ -340,21 +336,21 @@ fn remove<const L: usize>(
     }
 }
 
-/// Visits the leaves of a node in path order, leaving out those wholly below `from`, until the
+/// Visits the leaves of a node in path order, leaving out those wholly before `after`, until the
 /// visitor has enough. The recursion is as deep as the tree.
 fn collect<const L: usize>(
     node: &Node<L>,
     depth: usize,
-    from: Option<&Element<L>>,
+    after: Option<&Element<L>>,
     visit: &mut impl FnMut(&Leaf) -> bool,
 ) -> bool {
     match node {
         Node::Leaf(leaf) => visit(leaf),
         Node::Inner(inner) => {
-            let first = from.map_or(0, |from| from.step(depth));
+            let first = after.map_or(0, |after| after.step(depth));
             inner.children[first..].iter().enumerate().all(|(index, child)| {
                 // Only the first child can hold elements on both sides of the bound.
-                collect(child, depth + 1, from.filter(|_| index == 0), visit)
+                collect(child, depth + 1, after.filter(|_| index == 0), visit)
             })
         }
     }
