@@ -1,6 +1,8 @@
 //! What the tests share: reading vectors, and making elements.
 #![allow(dead_code, reason = "each test uses a part")]
 
+pub(crate) mod link;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
