@@ -136,13 +136,13 @@ impl<const L: usize> Poly<L> {
     /// None is also the answer when [`ATTEMPTS_MAX`] shifts in a row did not tell any apart.
     pub fn roots(&self, field: &Field<L>, random: &mut Random) -> Option<Vec<Residue<L>>> {
         let mut roots = Vec::with_capacity(self.0.len());
-        if self.degree()? < 2 {
+        if self.degree()? < 2 || self.is_simple_quadratic(field) {
             self.collect_roots(field, random, &mut roots)?;
             return Some(roots);
         }
         // x^p = x · (x^((p-1)/2))², and the inner power is at once the first attempt to split.
+        let half = self.half_power(field, Residue::ZERO);
         let x = Self(vec![Residue::ZERO, field.one()]);
-        let half = x.half_power(field, self)?;
         let (_, frobenius) = half.multiply(field, &half).multiply(field, &x).divide(field, self)?;
         if frobenius != x {
             return None;
@@ -166,17 +166,25 @@ impl<const L: usize> Poly<L> {
                 roots.push(field.negate(*constant));
                 return Some(());
             }
+            [constant, middle, _] if self.is_simple_quadratic(field) => {
+                roots.extend(quadratic_roots(field, *constant, *middle)?);
+                return Some(());
+            }
             _ => {}
         }
         for _ in 0..ATTEMPTS_MAX {
-            let shifted = Self(vec![field.small(random.next_u64()), field.one()]);
-            let half = shifted.half_power(field, self)?;
+            let half = self.half_power(field, field.small(random.next_u64()));
             if let Some((part, rest)) = self.cut(field, &half)? {
                 part.collect_roots(field, random, roots)?;
                 return rest.collect_roots(field, random, roots);
             }
         }
         None
+    }
+
+    /// Whether [`quadratic_roots`] solves it: square roots are one power where p is 3 modulo 4.
+    fn is_simple_quadratic(&self, field: &Field<L>) -> bool {
+        self.degree() == Some(2) && field.modulus()[0] % 4 == 3
     }
 
     /// Cuts off the common divisor with `half - 1`, if that is a proper part.
@@ -189,20 +197,41 @@ impl<const L: usize> Poly<L> {
         Some(Some((part, rest)))
     }
 
-    /// This polynomial to the power of `(p - 1) / 2`, modulo a monic one.
-    fn half_power(&self, field: &Field<L>, modulus: &Self) -> Option<Self> {
+    /// `x + shift` to the power of `(p - 1) / 2`, modulo this monic polynomial.
+    ///
+    /// Here goes nearly all the time of finding roots, so it works in place.
+    fn half_power(&self, field: &Field<L>, shift: Residue<L>) -> Self {
         // p is odd, so dropping its lowest bit is the subtraction and the division at once.
         let limbs = field.modulus();
         let exponent: [u64; L] = std::array::from_fn(|i| limbs[i] >> 1 | limbs.get(i + 1).map_or(0, |next| next << 63));
-        let mut power = Self(vec![field.one()]);
+        let degree = self.0.len() - 1;
+        let mut power = vec![Residue::ZERO; degree];
+        power[0] = field.one();
+        let mut wide = vec![Residue::ZERO; 2 * degree];
         for bit in bits_from_top(&exponent) {
-            power = power.multiply(field, &power);
+            square(field, &power, &mut wide);
             if bit {
-                power = power.multiply(field, self);
+                multiply_shifted(field, shift, &mut wide);
             }
-            (_, power) = power.divide(field, modulus)?;
+            self.reduce(field, &mut wide);
+            power.copy_from_slice(&wide[..degree]);
         }
-        Some(power)
+        Self::new(power)
+    }
+
+    /// Reduces coefficients modulo this monic polynomial; those from its degree on become
+    /// meaningless.
+    fn reduce(&self, field: &Field<L>, coefficients: &mut [Residue<L>]) {
+        let degree = self.0.len() - 1;
+        for shift in (0..coefficients.len() - degree).rev() {
+            let factor = coefficients[shift + degree];
+            if factor.is_zero() {
+                continue;
+            }
+            for (&c, sum) in self.0[..degree].iter().zip(&mut coefficients[shift..]) {
+                *sum = field.subtract(*sum, field.multiply(factor, c));
+            }
+        }
     }
 
     fn combine(&self, other: &Self, operation: impl Fn(Residue<L>, Residue<L>) -> Residue<L>) -> Self {
@@ -214,6 +243,52 @@ impl<const L: usize> Poly<L> {
                 .collect(),
         )
     }
+}
+
+/// The roots of `x² + middle·x + constant` if they are two, for a prime that is 3 modulo 4. There
+/// `y^((p+1)/4)` is a square root of `y` if `y` has one, and squaring it tells.
+fn quadratic_roots<const L: usize>(
+    field: &Field<L>,
+    constant: Residue<L>,
+    middle: Residue<L>,
+) -> Option<[Residue<L>; 2]> {
+    let half = field.negate(field.multiply(middle, field.inverse(field.small(2))?));
+    let square = field.subtract(field.multiply(half, half), constant);
+    // (p + 1) / 4 is (p - 3) / 4 + 1, and the first is p without its two low bits.
+    let limbs = field.modulus();
+    let quarter: [u64; L] = std::array::from_fn(|i| limbs[i] >> 2 | limbs.get(i + 1).map_or(0, |next| next << 62));
+    let root = field.multiply(field.power(square, &quarter), square);
+    if root.is_zero() || field.multiply(root, root) != square {
+        return None;
+    }
+    Some([field.add(half, root), field.subtract(half, root)])
+}
+
+/// The square of coefficients: products of different ones occur twice and are computed once.
+fn square<const L: usize>(field: &Field<L>, coefficients: &[Residue<L>], square: &mut [Residue<L>]) {
+    square.fill(Residue::ZERO);
+    for (i, &a) in coefficients.iter().enumerate() {
+        for (&b, sum) in coefficients[i + 1..].iter().zip(&mut square[2 * i + 1..]) {
+            *sum = field.add(*sum, field.multiply(a, b));
+        }
+    }
+    for (pair, &a) in square.chunks_exact_mut(2).zip(coefficients) {
+        pair[0] = field.add(field.add(pair[0], pair[0]), field.multiply(a, a));
+        pair[1] = field.add(pair[1], pair[1]);
+    }
+}
+
+/// Multiplies coefficients, the last of which is zero, by `x + shift`.
+fn multiply_shifted<const L: usize>(field: &Field<L>, shift: Residue<L>, coefficients: &mut [Residue<L>]) {
+    for i in (1..coefficients.len()).rev() {
+        let shifted = if shift.is_zero() {
+            shift
+        } else {
+            field.multiply(coefficients[i], shift)
+        };
+        coefficients[i] = field.add(coefficients[i - 1], shifted);
+    }
+    coefficients[0] = field.multiply(coefficients[0], shift);
 }
 
 #[cfg(test)]
@@ -246,6 +321,22 @@ mod tests {
             found.sort();
             assert_eq!(found, roots);
         }
+    }
+
+    #[test]
+    fn a_prime_that_is_one_modulo_four_will_do() {
+        let field = Field::new([65_537]).unwrap();
+        let roots = [5, 6, 7, 9].map(|root| field.small(root));
+        for count in 0..=roots.len() {
+            let found = Poly::from_roots(&field, &roots[..count])
+                .roots(&field, &mut Random::new(3))
+                .unwrap();
+            let mut found: Vec<u64> = found.into_iter().map(|root| field.limbs(root)[0]).collect();
+            found.sort();
+            assert_eq!(found, [5, 6, 7, 9][..count]);
+        }
+        let twice = Poly::from_roots(&field, &[roots[0], roots[0]]);
+        assert_eq!(twice.roots(&field, &mut Random::new(3)), None);
     }
 
     #[test]
