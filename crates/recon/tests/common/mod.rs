@@ -2,11 +2,12 @@
 #![allow(dead_code, reason = "each test uses a part")]
 
 pub(crate) mod link;
+pub(crate) mod offers;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use keyrink_recon::dataset::{Dataset, Summary};
+use keyrink_recon::dataset::{Dataset, Parameters, Summary};
 use keyrink_recon::element::{Element, Value};
 use keyrink_recon::random::Random;
 use keyrink_recon::tree::Tree;
@@ -95,4 +96,18 @@ pub(crate) fn digests(dataset: &Dataset<3>, bytes: &[u8]) -> Vec<Element<3>> {
         .chunks_exact(16)
         .map(|digest| dataset.element_from_bytes(digest).unwrap())
         .collect()
+}
+
+/// The parameters of the first generation, to change one of them.
+pub(crate) fn v1_parameters() -> Parameters<3> {
+    let v1 = Dataset::v1("");
+    Parameters {
+        modulus: v1.field().modulus(),
+        element_length: v1.element_length(),
+        value_length: v1.value_length(),
+        prefix_bits_max: v1.prefix_bits_max(),
+        points: [0, -1, 1, -2, 2, -3],
+        thresholds: v1.thresholds,
+        conduct: v1.conduct,
+    }
 }
