@@ -7,19 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::link::{drain, messages};
+use common::offers::{self, HOCKEYPUCK, SKS};
 use common::{digests, file, tree};
 use keyrink_recon::dataset::Dataset;
 use keyrink_recon::element::{Element, Prefix};
-use keyrink_recon::session::{
-    Agreement, Budget, End, Failure, FilterSet, Filters, Handshake, Omission, Refusal, Session, Settings, Solver,
-    TreeOffer, Walker,
-};
+use keyrink_recon::session::{Agreement, Budget, End, Failure, Handshake, Refusal, Session, Settings, Solver, Walker};
 use keyrink_recon::wire::{FrameReader, Message};
-
-const SKS: &str = "yminsky.dedup,yminsky.merge";
-const HOCKEYPUCK: &str = "drop:UAT,drop:hardRevokedCruft,drop:implausible,drop:invalidSelfSig,\
-    drop:oldSlhdsaSelfSig,drop:structuralMartian,drop:unbound,drop:unparseable,schema:application/pgp-keys,\
-    versions:3+4+6+rfc9980,yminsky.dedup,yminsky.merge";
 
 /// A recorded session: who walked, and the sets of both sides.
 struct Recording {
@@ -112,35 +105,7 @@ fn stream(name: &str, side: &str) -> Vec<u8> {
 }
 
 fn settings(filters: &str) -> Settings {
-    let set = |filters: &str, dataset: &str| FilterSet {
-        filters: filters.into(),
-        dataset: dataset.into(),
-    };
-    let dataset = if filters == SKS { "sks" } else { "hockeypuck" };
-    Settings {
-        http_port: 11371,
-        version: None,
-        trees: vec![TreeOffer {
-            name: "openpgp/1".into(),
-            omission: Omission::default(),
-        }],
-        first_tree: "openpgp/1".into(),
-        realm: "openpgp".into(),
-        filters: Filters {
-            announced: filters.into(),
-            dataset: dataset.into(),
-            mirror: true,
-            known: vec![
-                set(SKS, "sks"),
-                set("", "sks"),
-                set("yminsky.dedup", "sks"),
-                set(HOCKEYPUCK, "hockeypuck"),
-            ],
-        },
-        dialect: None,
-        busy: None,
-        patience: Duration::from_secs(60),
-    }
+    offers::settings(&["openpgp/1"], filters)
 }
 
 /// Passes a recorded exchange of configurations and gives the stream behind it.

@@ -202,12 +202,11 @@ impl Settings {
             Some(tree) => tree,
             None if peer.is_dialect() => self.dialect.as_ref().ok_or(Refusal::Dialect)?,
             None => {
-                let understood = peer.trees.as_ref().is_none_or(|trees| trees.contains(&self.first_tree));
-                if !understood {
-                    return Err(Refusal::NoCommonTree);
-                }
-                if self.offer(&self.first_tree).is_none() {
-                    return Err(Refusal::OnlyOffered(self.tree_names()));
+                let offered = self.offer(&self.first_tree).is_some();
+                match &peer.trees {
+                    Some(trees) if !offered || !trees.contains(&self.first_tree) => return Err(Refusal::NoCommonTree),
+                    None if !offered => return Err(Refusal::OnlyOffered(self.tree_names())),
+                    _ => {}
                 }
                 &self.first_tree
             }
