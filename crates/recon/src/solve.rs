@@ -71,6 +71,12 @@ pub fn solve<const L: usize>(
     local: &Summary<L>,
     random: &mut Random,
 ) -> Result<Difference<L>, Unsolved> {
+    if remote == local {
+        return Ok(Difference {
+            remote_only: Vec::new(),
+            local_only: Vec::new(),
+        });
+    }
     let (numerator, denominator) = interpolate(dataset, remote, local)?;
     let mut elements = |poly: &Poly<L>| -> Result<Vec<Element<L>>, Unsolved> {
         let roots = poly.roots(dataset.field(), random).ok_or(Unsolved::NotSplit)?;
