@@ -155,7 +155,7 @@ impl<const L: usize> Field<L> {
     }
 
     /// `a · b`.
-    #[inline]
+    #[inline(always)]
     pub fn multiply(&self, a: Residue<L>, b: Residue<L>) -> Residue<L> {
         let mut sum = [0u64; L];
         for &digit in &b.0 {
