@@ -31,7 +31,9 @@ impl Numbers {
 
 /// Runs a target on mutations of a corpus for a while. On a panic the input is printed as hex.
 pub fn run(corpus: &[Vec<u8>], target: fn(&[u8])) {
-    let seconds = std::env::var("FUZZ_SECONDS").ok().and_then(|seconds| seconds.parse().ok());
+    let seconds = std::env::var("FUZZ_SECONDS")
+        .ok()
+        .and_then(|seconds| seconds.parse().ok());
     let until = Instant::now() + Duration::from_secs(seconds.unwrap_or(SECONDS));
     let mut numbers = Numbers::new(1);
     let attempt = |input: &[u8]| {

@@ -16,7 +16,9 @@ use crate::recon_session::tree;
 
 /// The first byte chooses the generation, eight more the sizes of the sets and the changes.
 pub fn run(input: &[u8]) {
-    let Some((&choice, rest)) = input.split_first() else { return };
+    let Some((&choice, rest)) = input.split_first() else {
+        return;
+    };
     let seed = rest.iter().take(8).fold(0, |seed, &byte| seed << 8 | u64::from(byte));
     match choice & 1 {
         0 => talk(&Arc::new(Dataset::v1("v1")), seed),
@@ -28,10 +30,23 @@ fn talk<const L: usize>(dataset: &Arc<Dataset<L>>, seed: u64) {
     let mut numbers = Numbers::new(seed);
     let sets = [0; 2].map(|_| tree(dataset, numbers.below(400)));
     let [walkers, solvers] = sets;
-    let budget = Budget { requests: 300, elements: 1_000, bytes: 1 << 20, ..Budget::default() };
+    let budget = Budget {
+        requests: 300,
+        elements: 1_000,
+        bytes: 1 << 20,
+        ..Budget::default()
+    };
     let roots = vec![Prefix::ROOT];
     let frames = || FrameReader::new(0);
-    let mut walker = Walker::new(dataset.clone(), walkers, roots.clone(), budget, 1, frames(), Duration::ZERO);
+    let mut walker = Walker::new(
+        dataset.clone(),
+        walkers,
+        roots.clone(),
+        budget,
+        1,
+        frames(),
+        Duration::ZERO,
+    );
     let mut solver = Solver::new(dataset.clone(), solvers, roots, budget, 2, frames(), Duration::ZERO);
     let (mut walked, mut solved) = (None, None);
     let mut now = Duration::ZERO;
@@ -45,7 +60,11 @@ fn talk<const L: usize>(dataset: &Arc<Dataset<L>>, seed: u64) {
         }
         now += Duration::from_secs(1);
     }
-    panic!("neither ends nor gives up: {:?} {:?}", walked.map(|o| o.end), solved.map(|o| o.end));
+    panic!(
+        "neither ends nor gives up: {:?} {:?}",
+        walked.map(|o| o.end),
+        solved.map(|o| o.end)
+    );
 }
 
 fn check<const L: usize>(outcome: &Outcome<L>, budget: &Budget) {

@@ -14,7 +14,9 @@ use keyrink_recon::wire::FrameReader;
 
 /// The first byte chooses role and generation, the rest is what the peer sends.
 pub fn run(input: &[u8]) {
-    let Some((&choice, stream)) = input.split_first() else { return };
+    let Some((&choice, stream)) = input.split_first() else {
+        return;
+    };
     match choice & 1 {
         0 => play(&Arc::new(Dataset::v1("v1")), choice >> 1, stream),
         _ => play(&Arc::new(Dataset::v2("v2")), choice >> 1, stream),
@@ -25,8 +27,14 @@ fn play<const L: usize>(dataset: &Arc<Dataset<L>>, role: u8, stream: &[u8]) {
     let (set, roots, frames) = (tree(dataset, 120), vec![Prefix::ROOT], FrameReader::new(0));
     let (budget, start) = (Budget::default(), Duration::ZERO);
     match role % 4 {
-        0 => hear(&mut Walker::new(dataset.clone(), set, roots, budget, 1, frames, start), stream),
-        1 => hear(&mut Solver::new(dataset.clone(), set, roots, budget, 1, frames, start), stream),
+        0 => hear(
+            &mut Walker::new(dataset.clone(), set, roots, budget, 1, frames, start),
+            stream,
+        ),
+        1 => hear(
+            &mut Solver::new(dataset.clone(), set, roots, budget, 1, frames, start),
+            stream,
+        ),
         2 => hear(&mut Handshake::accept(settings(), start), stream),
         _ => hear(&mut Handshake::call(settings(), start), stream),
     }
@@ -66,16 +74,23 @@ pub(crate) fn tree<const L: usize>(dataset: &Arc<Dataset<L>>, count: usize) -> T
     let mut bytes = vec![0; dataset.element_length()];
     let mut tree = Tree::new(dataset.clone());
     for _ in 0..count {
-        bytes.chunks_mut(8).for_each(|chunk| chunk.copy_from_slice(&random.next_u64().to_le_bytes()));
+        bytes
+            .chunks_mut(8)
+            .for_each(|chunk| chunk.copy_from_slice(&random.next_u64().to_le_bytes()));
         let element: Result<Element<L>, _> = dataset.element_from_bytes(&bytes);
         // Random numbers are neither sample points nor equal.
-        element.into_iter().for_each(|element| tree.insert(element).unwrap_or(()));
+        element
+            .into_iter()
+            .for_each(|element| tree.insert(element).unwrap_or(()));
     }
     tree
 }
 
 fn settings() -> Settings {
-    let offer = |name: &str| TreeOffer { name: name.into(), omission: Omission::default() };
+    let offer = |name: &str| TreeOffer {
+        name: name.into(),
+        omission: Omission::default(),
+    };
     Settings {
         http_port: 11371,
         version: None,
@@ -86,7 +101,10 @@ fn settings() -> Settings {
             announced: "yminsky.dedup,yminsky.merge".into(),
             dataset: "sks".into(),
             mirror: true,
-            known: vec![FilterSet { filters: "yminsky.dedup".into(), dataset: "sks".into() }],
+            known: vec![FilterSet {
+                filters: "yminsky.dedup".into(),
+                dataset: "sks".into(),
+            }],
         },
         dialect: None,
         busy: None,

@@ -5,7 +5,9 @@ use keyrink_recon::wire::{Config, FrameReader, Message};
 
 /// The first byte chooses the generation, the rest is a stream of frames.
 pub fn run(input: &[u8]) {
-    let Some((choice, stream)) = input.split_first() else { return };
+    let Some((choice, stream)) = input.split_first() else {
+        return;
+    };
     match choice & 1 {
         0 => read(&Dataset::v1("v1"), stream),
         _ => read(&Dataset::v2("v2"), stream),
@@ -29,7 +31,10 @@ fn read<const L: usize>(dataset: &Dataset<L>, mut stream: &[u8]) {
         stream = rest;
         if let Ok(message) = Message::decode(dataset, frame) {
             let again = encoded(|out| message.encode(dataset, out));
-            let text = matches!(message, Message::Error(_) | Message::Historic(..) | Message::Refused(..));
+            let text = matches!(
+                message,
+                Message::Error(_) | Message::Historic(..) | Message::Refused(..)
+            );
             // Texts may come back repaired, and a configuration is not looked into.
             assert!(text || message == Message::Config || again == bytes, "{message:?}");
         }
@@ -63,7 +68,9 @@ pub(crate) fn corpus(choices: std::ops::Range<u8>) -> Vec<Vec<u8>> {
         Some(&stream[at + 10..])
     });
     let all: Vec<&[u8]> = streams.iter().copied().chain(behind).collect();
-    choices.flat_map(|choice| all.iter().map(move |stream| [&[choice][..], stream].concat())).collect()
+    choices
+        .flat_map(|choice| all.iter().map(move |stream| [&[choice][..], stream].concat()))
+        .collect()
 }
 
 #[cfg(test)]

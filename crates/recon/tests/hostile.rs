@@ -421,7 +421,8 @@ fn endless_elements_and_requests() {
     drain(&mut walker, Duration::ZERO);
     walker.receive(Duration::ZERO, &encode(&dataset, &[Message::Elements(values.clone())]));
     let (said, end) = drain(&mut walker, Duration::ZERO);
-    assert_eq!(end.unwrap().end, End::Limit(Limit::Elements));
+    let end = end.unwrap();
+    assert_eq!((end.end, end.missing.len()), (End::Limit(Limit::Elements), 1_000));
     assert_eq!(messages(&dataset, &said)[0].0, Message::Done);
 
     let solver = || {

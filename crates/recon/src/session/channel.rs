@@ -81,14 +81,15 @@ impl<const L: usize> Channel<L> {
         self.ready = self.output.len();
     }
 
-    /// Notes an element the peer has and this side lacks, and elements that were dropped.
+    /// Notes elements the peer has and this side lacks, and how many were dropped; no more than the
+    /// budget allows.
     pub(super) fn note(&mut self, missing: Vec<Element<L>>, dropped: u64) -> Result<(), End> {
-        self.missing.extend(missing);
         self.tally.dropped += dropped;
-        match self.missing.len() as u64 + self.tally.dropped > self.budget.elements as u64 {
-            true => Err(Limit::Elements.into()),
-            false => Ok(()),
-        }
+        let taken = self.missing.len() as u64 + self.tally.dropped;
+        let room = (self.budget.elements as u64).saturating_sub(taken) as usize;
+        let exceeded = missing.len() > room || taken > self.budget.elements as u64;
+        self.missing.extend(missing.into_iter().take(room));
+        if exceeded { Err(Limit::Elements.into()) } else { Ok(()) }
     }
 
     /// Ends the session with a last message. What was written but not released is dropped, unless

@@ -4,7 +4,6 @@
 //! read ahead, decides whether the node at hand is a leaf: it is not if the last of them still has
 //! its prefix. Then the children are built one after the other from the same stream.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::memory::{Inner, Leaf, Node, width};
@@ -30,8 +29,8 @@ pub(super) fn build<const L: usize>(
     Builder {
         dataset,
         elements,
-        ahead: VecDeque::new(),
-        last: None,
+        ahead: Vec::new(),
+        used: 0,
         read: 0,
     }
     .node(&Prefix::ROOT)
@@ -62,9 +61,11 @@ pub(super) fn split<const L: usize>(dataset: &Dataset<L>, elements: &[Element<L>
 struct Builder<'a, const L: usize, I> {
     dataset: &'a Dataset<L>,
     elements: I,
-    /// Elements read from the stream and not yet in a leaf.
-    ahead: VecDeque<Element<L>>,
-    last: Option<Element<L>>,
+    /// Elements read from the stream, the last one included even if it is in a leaf already.
+    ahead: Vec<Element<L>>,
+    /// How many of them are in a leaf.
+    used: usize,
+    /// Elements read in all.
     read: u64,
 }
 
@@ -73,9 +74,10 @@ impl<const L: usize, I: Iterator<Item = Element<L>>> Builder<'_, L, I> {
     fn node(&mut self, prefix: &Prefix<L>) -> Result<(Node<L>, Summary<L>), BuildError> {
         let leaf_max = self.dataset.thresholds.leaf_max;
         self.read_ahead(leaf_max + 1)?;
-        let children = prefix
-            .children()
-            .filter(|_| self.ahead.get(leaf_max).is_some_and(|last| prefix.contains(last)));
+        let too_many = self.ahead[self.used..]
+            .get(leaf_max)
+            .is_some_and(|last| prefix.contains(last));
+        let children = prefix.children().filter(|_| too_many);
         let Some(prefixes) = children else {
             return Ok(self.leaf(prefix));
         };
@@ -94,22 +96,31 @@ impl<const L: usize, I: Iterator<Item = Element<L>>> Builder<'_, L, I> {
     }
 
     fn leaf(&mut self, prefix: &Prefix<L>) -> (Node<L>, Summary<L>) {
-        let count = self.ahead.partition_point(|element| prefix.contains(element));
-        let elements: Vec<_> = self.ahead.drain(..count).collect();
-        let summary = self.dataset.summarise(&elements);
-        (Node::Leaf(Leaf::pack(width(self.dataset), &elements)), summary)
+        let ahead = &self.ahead[self.used..];
+        let elements = &ahead[..ahead.partition_point(|element| prefix.contains(element))];
+        self.used += elements.len();
+        (
+            Node::Leaf(Leaf::pack(width(self.dataset), elements)),
+            self.dataset.summarise(elements),
+        )
     }
 
+    /// Makes sure that so many elements are ahead, or all that are left.
     fn read_ahead(&mut self, wanted: usize) -> Result<(), BuildError> {
-        while self.ahead.len() < wanted {
+        if self.ahead.len() - self.used >= wanted {
+            return Ok(());
+        }
+        // Reading some more at a time makes moving what is left to the front a rare thing.
+        self.ahead.drain(..self.used.saturating_sub(1));
+        self.used = self.used.min(1);
+        while self.ahead.len() < 8 * wanted {
             let Some(element) = self.elements.next() else { break };
-            match self.last.map(|last| last.cmp(&element)) {
+            match self.ahead.last().map(|last| last.cmp(&element)) {
                 Some(std::cmp::Ordering::Equal) => return Err(BuildError::Duplicate(self.read)),
                 Some(std::cmp::Ordering::Greater) => return Err(BuildError::OutOfOrder(self.read)),
                 Some(std::cmp::Ordering::Less) | None => {}
             }
-            self.last = Some(element);
-            self.ahead.push_back(element);
+            self.ahead.push(element);
             self.read += 1;
         }
         Ok(())

@@ -65,7 +65,7 @@ impl<const L: usize> Tree<L> {
     }
 
     /// Builds the tree of elements that come in path order, from the leaves up: about one product
-    /// for each element and sample point. Only one leaf's worth of elements is held back.
+    /// for each element and sample point. Only a few leaves' worth of elements is held back.
     pub fn build(dataset: Arc<Dataset<L>>, elements: impl IntoIterator<Item = Element<L>>) -> Result<Self, BuildError> {
         let (root, summary) = build::build(&dataset, elements.into_iter())?;
         Ok(Self {
@@ -218,12 +218,11 @@ impl<const L: usize> Nodes<L> for Tree<L> {
 
 impl Leaf {
     pub(super) fn pack<const L: usize>(width: usize, elements: &[Element<L>]) -> Self {
-        Self(
-            elements
-                .iter()
-                .flat_map(|element| element.value().words().into_iter().take(width))
-                .collect(),
-        )
+        let mut words = Vec::with_capacity(width * elements.len());
+        elements
+            .iter()
+            .for_each(|element| words.extend_from_slice(&element.value().words()[..width]));
+        Self(Arc::from(words))
     }
 
     fn iter<const L: usize>(&self, width: usize) -> impl Iterator<Item = Element<L>> + '_ {
