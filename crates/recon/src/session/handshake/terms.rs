@@ -229,7 +229,7 @@ impl Settings {
         }
         let judged = self
             .judge_always(peer)
-            .and_then(|()| chosen)
+            .and(chosen)
             .and_then(|offer| self.terms(peer, &offer.name, announced, dataset));
         (config, judged)
     }
