@@ -1,5 +1,7 @@
 //! The exchange of configurations: who gets on with whom, about what.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+
 mod common;
 
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! Peers that break the protocol, lie, or never stop.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+
 mod common;
 
 use std::sync::Arc;

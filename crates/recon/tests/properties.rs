@@ -1,5 +1,7 @@
 //! What must hold for all numbers, sets and changes.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+
 mod common;
 
 use std::collections::BTreeSet;

@@ -1,5 +1,7 @@
 //! Recorded sessions of SKS 1.1.6 and Hockeypuck 2.4, replayed in both roles.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+
 mod common;
 
 use std::collections::HashMap;

@@ -1,5 +1,7 @@
 //! Whole sessions of the second generation, byte by byte.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+
 mod common;
 
 use std::sync::Arc;

@@ -1,5 +1,7 @@
 //! The published vectors of both generations, without sessions.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+
 mod common;
 
 use std::sync::Arc;

@@ -14,7 +14,7 @@ use super::{Action, Budget, End, Fault, Limit, Outcome, Session};
 use crate::dataset::{Dataset, Summary};
 use crate::element::{Element, Prefix};
 use crate::random::Random;
-use crate::solve::solve;
+use crate::solve::{Difference, solve};
 use crate::tree::{Nodes, Unavailable};
 use crate::wire::{FrameReader, Message};
 
@@ -136,10 +136,10 @@ impl<const L: usize, N: Nodes<L>> Solver<L, N> {
     /// The reply to samples.
     fn compare_samples(&mut self, prefix: Prefix<L>, remote: Summary<L>) -> Result<Message<L>, End> {
         let local = self.nodes.summary(&prefix)?;
-        if let Some((missing, lacking)) = self.solve(&prefix, &remote, &local)? {
+        if let Some(difference) = self.solve(&prefix, &remote, &local)? {
             self.channel.tally.solved += 1;
-            self.channel.note(missing, 0)?;
-            return Ok(Message::Elements(numeric(&lacking)));
+            self.channel.note(difference.remote_only, 0)?;
+            return Ok(Message::Elements(numeric(&difference.local_only)));
         }
         let thresholds = self.channel.dataset.thresholds;
         if local.count > thresholds.full_reply_max || remote.count > thresholds.elements_max as u64 {
@@ -150,15 +150,14 @@ impl<const L: usize, N: Nodes<L>> Solver<L, N> {
         Ok(Message::FullElements(numeric(&elements)))
     }
 
-    /// What we lack and what the walker lacks. A solution that contradicts our own set is none:
-    /// a dishonest peer then costs a descent and nothing else.
-    #[allow(clippy::type_complexity, reason = "two lists, named above")]
+    /// The difference, if it can be found. One that contradicts our own set is none: a dishonest
+    /// peer then costs a descent and nothing else.
     fn solve(
         &mut self,
         prefix: &Prefix<L>,
         remote: &Summary<L>,
         local: &Summary<L>,
-    ) -> Result<Option<(Vec<Element<L>>, Vec<Element<L>>)>, Unavailable> {
+    ) -> Result<Option<Difference<L>>, Unavailable> {
         let dataset = &self.channel.dataset;
         let Ok(difference) = solve(dataset, remote, local, &mut self.random) else {
             return Ok(None);
@@ -170,7 +169,7 @@ impl<const L: usize, N: Nodes<L>> Solver<L, N> {
                 }
             }
         }
-        Ok(Some((difference.remote_only, difference.local_only)))
+        Ok(Some(difference))
     }
 
     /// The reply to all elements.

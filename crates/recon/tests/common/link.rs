@@ -57,8 +57,11 @@ pub(crate) fn drain<S: Session>(session: &mut S, now: Duration) -> (Vec<u8>, Opt
     }
 }
 
-/// Runs two sessions against each other; gives both outcomes and the bytes each sent.
-pub(crate) fn run<A: Session, B: Session>(a: &mut A, b: &mut B) -> ((A::Outcome, Vec<u8>), (B::Outcome, Vec<u8>)) {
+/// How a session ended, and the bytes it sent.
+type Course<S> = (<S as Session>::Outcome, Vec<u8>);
+
+/// Runs two sessions against each other.
+pub(crate) fn run<A: Session, B: Session>(a: &mut A, b: &mut B) -> (Course<A>, Course<B>) {
     let now = Duration::from_secs(1);
     let (mut sent_a, mut sent_b) = (Vec::new(), Vec::new());
     let (mut end_a, mut end_b) = (None, None);

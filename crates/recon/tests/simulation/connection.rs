@@ -26,7 +26,7 @@ pub(crate) struct End<const L: usize> {
 }
 
 enum Stage<const L: usize> {
-    Handshake(Handshake),
+    Handshake(Box<Handshake>),
     Walker(Box<Walker<L, Tree<L>>>),
     Solver(Box<Solver<L, Tree<L>>>),
     Over,
@@ -59,7 +59,7 @@ impl<const L: usize> End<L> {
             CALLING => Handshake::call(settings, now),
             _ => Handshake::accept(settings, now),
         };
-        let stage = Stage::Handshake(handshake);
+        let stage = Stage::Handshake(Box::new(handshake));
         Self {
             node,
             epoch: tree.clone(),

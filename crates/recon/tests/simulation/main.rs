@@ -10,6 +10,8 @@
 //! `SIMULATION_SEEDS` sets how many seeds are tried: few while developing, 500 in continuous
 //! integration.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+
 #[path = "../common/mod.rs"]
 mod common;
 mod connection;
