@@ -148,8 +148,11 @@ pub fn write_projection(record: &[u8], projection: Projection, out: &mut Vec<u8>
 impl Cert {
     /// The stored form of a verified certificate.
     pub fn encode(&self) -> Vec<u8> {
-        let (_, octets) = self.extent();
-        let mut out = Vec::with_capacity(octets as usize + 64 * self.components.len());
+        let octets = |component: &Component| {
+            let signatures = component.signatures.iter().map(|signature| signature.body.len() + 32);
+            component.body.len() + 64 + signatures.sum::<usize>()
+        };
+        let mut out = Vec::with_capacity(self.components.iter().map(octets).sum());
         out.extend_from_slice(&[FORMAT, VERIFIER_VERSION]);
         let all = Status::of(self);
         let seen = Seen::of(self);

@@ -1,8 +1,8 @@
 //! Addresses of keyservers as people write them.
 
-use axum::http::Uri;
 use std::fmt;
 use std::str::FromStr;
+use ureq::http::Uri;
 
 /// A keyserver: `hkp://host[:port][/path]`, also `hkps`, `http`, `https`; without a scheme `hkp` is meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
