@@ -295,7 +295,10 @@ fn what_a_configuration_must_not_say() {
         Refusal::NoCommonTree,
         "trees without tree"
     );
+}
 
+#[test]
+fn a_busy_node_says_so() {
     let mut busy = settings(&BOTH, SKS);
     busy.busy = Some("sync not available, rebuilding".into());
     let (result, _, verdict) = accept(busy, &first_generation(|_| {}));
