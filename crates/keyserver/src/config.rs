@@ -121,6 +121,9 @@ section! {
         contact: Option<String> = None, example r#""operator@keys.example.org""#;
         /// The longest request body, in octets: the most one submission can hold.
         body_octets: NonZeroU64 = nonzero64(16 << 20);
+        /// Octets of all submissions that are taken at the same time, which bounds the memory they need; later ones
+        /// wait, and are asked to come again if that takes long.
+        submissions_octets: NonZeroU64 = nonzero64(128 << 20);
         /// The longest request line and headers of a request together, in octets (at least 8192).
         header_octets: NonZeroU32 = nonzero(32 << 10);
         /// Seconds a client may take to send its headers; also how long a connection may wait between requests.
@@ -162,9 +165,10 @@ section! {
         signature_octets: NonZeroU64 = nonzero64(128 << 10);
         /// The longest user id, in octets.
         user_id_octets: NonZeroU64 = nonzero64(16 << 10);
-        /// The longest certificate with everything kept of it, in octets.
+        /// Room for one certificate, in octets: half of it for signatures of up to 1 KiB, the rest for longer
+        /// signatures and for components that nothing binds.
         certificate_octets: NonZeroU64 = nonzero64(16 << 20);
-        /// The most packets of one certificate.
+        /// The most packets of one certificate and class of sizes.
         packets: NonZeroU64 = nonzero64(20_000);
     }
 }
@@ -174,8 +178,6 @@ section! {
     "load" => Load {
         /// Threads that parse and verify. 0: one for each core.
         threads: u32 = 0;
-        /// Certificates written in one transaction.
-        batch: NonZeroU32 = nonzero(500);
     }
 }
 

@@ -160,7 +160,7 @@ impl Ingest {
         let prepared = Arc::new(prepared);
         let outcomes = self.commit(&prepared, Vec::new())?;
         let certs = prepared.iter().zip(outcomes).map(|(prepared, outcome)| CertReport {
-            fingerprint: prepared.cert.key().fingerprint,
+            fingerprint: prepared.cert.key().fingerprint(),
             outcome,
             dropped: prepared.dropped(),
         });
@@ -293,7 +293,7 @@ fn decide(new: &Prepared, old: Option<&Stored>, limits: &Limits, words: bool) ->
     };
     limits.trim(&mut merged);
     if !limits.bears(&merged) {
-        tracing::warn!(fingerprint = %merged.key().fingerprint, "the owner's signatures exceed the limits: not merged");
+        tracing::warn!(fingerprint = %merged.key().fingerprint(), "the owner's signatures exceed the limits: not merged");
         return Decision::Keep;
     }
     let record = formats::record(&merged, words);

@@ -22,7 +22,6 @@ pub fn start(log: &Log) -> Result<(), LogError> {
         .with_env_filter(filter)
         .with_writer(std::io::stderr);
     let started = match log.format {
-        // systemd and containers put their own time before each line, but a terminal does not: keep ours.
         LogFormat::Text => lines
             .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
             .try_init(),

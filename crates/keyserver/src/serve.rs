@@ -93,13 +93,12 @@ async fn serve(config: &Config, routes: Routes, metrics: Metrics) -> Result<(), 
 /// The routes of HKP.
 fn hkp(config: &Config, store: &Arc<dyn Store>) -> Routes {
     let body_time = Duration::from_secs(config.http.body_seconds.get().into());
-    let submissions = Submissions {
-        ingest: Ingest::new(config, Arc::clone(store)),
-        limits: BodyLimits {
-            octets: config.http.body_octets.get(),
-            time: body_time,
-        },
+    let limits = BodyLimits {
+        octets: config.http.body_octets.get(),
+        time: body_time,
     };
+    let ingest = Ingest::new(config, Arc::clone(store));
+    let submissions = Submissions::new(ingest, limits, config.http.submissions_octets.get());
     let queries = HashQueries {
         store: Arc::clone(store),
         limits: BodyLimits {

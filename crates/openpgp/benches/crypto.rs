@@ -18,6 +18,7 @@ fn main() {
     for name in CERTIFICATES {
         certificate(name);
     }
+    dearest();
     for octets in [60, 540, 32_000] {
         hashes(&vec![0x5a; octets]);
     }
@@ -48,13 +49,36 @@ fn certificate(name: &str) {
     report(&format!("{name} read"), || drop(black_box(signature.verifier())));
 }
 
+/// Keys at the limits of what is checked at all, with numbers that mean nothing.
+fn dearest() {
+    for (name, algorithm, bits) in [
+        ("rsa-16384, e of 128 bits", 1, &[16_384, 128][..]),
+        ("rsa-4096, e of 2048 bits", 1, &[4_096, 2_048]),
+        ("dsa-16384, q of 64 bits", 17, &[16_384, 64, 16_000, 16_000]),
+        ("dsa-5700, q of 512 bits", 17, &[5_700, 512, 5_000, 5_000]),
+    ] {
+        let material: Vec<u8> = bits.iter().flat_map(|bits| integer(*bits)).collect();
+        let verifier = Verifier::new(algorithm, &material).expect("within the limits");
+        let value = [integer(60), integer(2)].concat();
+        report(name, || {
+            black_box(verifier.verify(algorithm, 8, &[7; 32], &value));
+        });
+    }
+}
+
+fn integer(bits: u16) -> Vec<u8> {
+    let mut octets = vec![0xa5; usize::from(bits).div_ceil(8)];
+    octets[0] = (octets[0] | 0x80) >> (7 - (bits - 1) % 8);
+    [&bits.to_be_bytes()[..], &octets].concat()
+}
+
 fn hashes(octets: &[u8]) {
     let length = octets.len();
     report(&format!("md5 of {length}"), || {
         black_box(digest::md5(&[octets]));
     });
     report(&format!("sha1 with collision detection of {length}"), || {
-        drop(black_box(digest::sha1(&[octets])))
+        black_box(digest::sha1(&[octets]));
     });
     for (hash_id, name) in [(2, "sha1"), (8, "sha256"), (10, "sha512")] {
         let started = Hasher::new(hash_id).expect("a known hash");
@@ -67,16 +91,23 @@ fn hashes(octets: &[u8]) {
 }
 
 fn report(name: &str, mut operation: impl FnMut()) {
-    let mut fastest = Duration::MAX;
-    let started = Instant::now();
-    while started.elapsed() < Duration::from_millis(400) {
-        let slice = Instant::now();
-        for _ in 0..OPERATIONS_PER_SLICE {
+    let mut slice = |operations: u32| {
+        let started = Instant::now();
+        for _ in 0..operations {
             operation();
         }
-        fastest = fastest.min(slice.elapsed());
+        started.elapsed() / operations
+    };
+    let mut fastest = slice(1).min(slice(1));
+    let operations = SLICE.as_nanos().div_ceil(fastest.as_nanos().max(1)) as u32;
+    let started = Instant::now();
+    for run in 0.. {
+        if run >= SLICES_MIN && started.elapsed() > REPORT_TIME {
+            break;
+        }
+        fastest = fastest.min(slice(operations));
     }
-    let seconds = fastest.as_secs_f64() / f64::from(OPERATIONS_PER_SLICE);
+    let seconds = fastest.as_secs_f64();
     println!("{name:44} {:12.3} {:12.0}", 1e6 * seconds, 1.0 / seconds);
 }
 
@@ -89,7 +120,9 @@ fn read(name: &str) -> Vec<u8> {
     .expect("test data")
 }
 
-const OPERATIONS_PER_SLICE: u32 = 8;
+const SLICE: Duration = Duration::from_micros(300);
+const SLICES_MIN: u32 = 30;
+const REPORT_TIME: Duration = Duration::from_millis(400);
 
 const CERTIFICATES: &[&str] = &[
     "rsa-1024",

@@ -72,7 +72,7 @@ impl Cert {
     /// have this fingerprint, 8 octets of its SHA-1 behind it. So one record is always one primary key packet.
     pub fn id(&self) -> Vec<u8> {
         let key = self.key();
-        let mut id = key.fingerprint.as_bytes().to_vec();
+        let mut id = key.fingerprint().as_bytes().to_vec();
         if key.version <= 3 || !key.canonical {
             id.extend_from_slice(&crate::crypto::digest::sha1(&[&self.primary().body])[..8]);
         }

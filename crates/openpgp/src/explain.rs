@@ -48,7 +48,7 @@ fn name(component: &Component) -> String {
     let key = || {
         component
             .key()
-            .map_or_else(|| "that is unreadable".to_owned(), |key| key.fingerprint.to_string())
+            .map_or_else(|| "that is unreadable".to_owned(), |key| key.fingerprint().to_string())
     };
     match component.tag {
         tag::PUBLIC_KEY => format!("primary key {}", key()),

@@ -75,8 +75,8 @@ pub enum RefuseReason {
     /// Its primary key packet is longer than the limit.
     #[error("key packet is longer than the limit of {0} octets")]
     KeyTooLong(u64),
-    /// More packets than the limit in one certificate.
-    #[error("certificate has more than {0} packets")]
+    /// More packets than the limit in one certificate, and they are so small that they hold nothing.
+    #[error("certificate has more than {0} packets, most of them tiny")]
     TooManyPackets(u64),
     /// Something compressed, which is never unpacked.
     #[error("compressed data is not accepted: send the keys themselves")]
@@ -124,6 +124,9 @@ impl fmt::Display for Refused {
     }
 }
 
+/// Mean length of packets in a certificate that has more of them than the limit.
+const MEAN_OCTETS_MIN: u64 = 64;
+
 struct Reader<'a> {
     limits: &'a Limits,
     keyring: Keyring,
@@ -138,6 +141,7 @@ enum State {
         components: Vec<Component>,
         dropped: Vec<DroppedPacket>,
         packets: u64,
+        octets: u64,
         attach: bool,
         offset: usize,
     },
@@ -171,6 +175,7 @@ impl Reader<'_> {
             components,
             dropped: Vec::new(),
             packets: 1,
+            octets: body.len() as u64,
             attach: true,
             offset,
         };
@@ -192,6 +197,7 @@ impl Reader<'_> {
             components,
             dropped,
             packets,
+            octets,
             attach,
             offset,
         } = &mut self.state
@@ -199,7 +205,9 @@ impl Reader<'_> {
             return;
         };
         *packets += 1;
-        if *packets > self.limits.packets {
+        *octets += frame.body.len() as u64;
+        // Long certificates are read whole and trimmed later; this only keeps memory in proportion to the input.
+        if *packets > self.limits.packets && *octets / *packets < MEAN_OCTETS_MIN {
             let (offset, reason) = (*offset, RefuseReason::TooManyPackets(self.limits.packets));
             return self.refuse(offset, reason);
         }

@@ -260,7 +260,8 @@ fn write_key(out: &mut Vec<u8>, component: &Component) {
     };
     out.extend_from_slice(&[key.version, key.algorithm]);
     write_number(out, key.bits());
-    let fingerprint = key.fingerprint.as_bytes();
+    let fingerprint = key.fingerprint();
+    let fingerprint = fingerprint.as_bytes();
     out.push(fingerprint.len() as u8);
     out.extend_from_slice(fingerprint);
 }

@@ -24,8 +24,8 @@ pub enum Term {
 pub fn terms(cert: &Cert, words_too: bool) -> Vec<Term> {
     let mut terms = Vec::new();
     let mut push_key = |key: &Key<'_>| {
-        terms.push(Term::Fingerprint(key.fingerprint.as_bytes().to_vec()));
-        terms.push(Term::KeyId(key.key_id.0));
+        terms.push(Term::Fingerprint(key.fingerprint().as_bytes().to_vec()));
+        terms.push(Term::KeyId(key.key_id().0));
     };
     push_key(&cert.key());
     let shown = || cert.project(Projection::Served).map(|(component, _)| component);

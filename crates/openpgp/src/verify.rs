@@ -9,7 +9,7 @@ use crate::cert::{Attached, Cert, Component};
 use crate::crypto::digest::{Digest, Hasher};
 use crate::crypto::{Check, KeyUnusable, Verifier};
 use crate::facts::{Fact, Facts};
-use crate::packet::key::Key;
+use crate::packet::key::{Fingerprint, Key, KeyId};
 use crate::packet::signature::{Signature, kind};
 use crate::packet::tag;
 
@@ -23,6 +23,8 @@ pub fn verify(cert: &mut Cert, known: Option<&Cert>) {
     let body = primary.body.clone();
     let Ok(key) = Key::read(&body) else { return };
     let mut owner = Owner {
+        fingerprint: key.fingerprint(),
+        key_id: key.key_id(),
         key: &key,
         verifier: None,
     };
@@ -56,6 +58,8 @@ pub fn place(cert: &mut Cert, signature: &[u8]) -> bool {
 /// The primary key, made ready for verification when it is first needed.
 struct Owner<'a> {
     key: &'a Key<'a>,
+    fingerprint: Fingerprint,
+    key_id: KeyId,
     verifier: Option<Result<Verifier, KeyUnusable>>,
 }
 
@@ -69,8 +73,7 @@ impl Owner<'_> {
     }
 
     fn is_issuer_of(&self, signature: &Signature<'_>) -> bool {
-        signature.issuers.contains(&self.key.key_id)
-            || signature.issuer_fingerprints.contains(&self.key.fingerprint.as_bytes())
+        signature.issuers.contains(&self.key_id) || signature.issuer_fingerprints.contains(&self.fingerprint.as_bytes())
     }
 }
 

@@ -5,7 +5,7 @@ mod walker;
 
 use std::path::PathBuf;
 
-use keyrink_openpgp::crypto::digest::Hasher;
+use keyrink_openpgp::crypto::digest::{self, Hasher};
 use keyrink_openpgp::crypto::{Check, KeyUnusable, Verifier};
 use proptest::prelude::*;
 use walker::Signature;
@@ -130,6 +130,20 @@ fn known_answers() {
 }
 
 #[test]
+fn colliding_messages_get_different_fingerprints() {
+    let messages = [read("collisions/sha-mbles-1.bin"), read("collisions/sha-mbles-2.bin")];
+    let plain = messages.each_ref().map(|message| {
+        let mut hasher = Hasher::new(2).unwrap();
+        hasher.update(message);
+        hasher.finish().as_bytes().to_vec()
+    });
+    assert_eq!(plain[0], plain[1]);
+    let checked = messages.each_ref().map(|message| digest::sha1(&[message]));
+    assert_ne!(checked[0], checked[1]);
+    assert!(!checked.iter().any(|digest| digest[..] == plain[0]));
+}
+
+#[test]
 fn tails_are_ignored_and_missing_octets_are_not() {
     for mut signature in good_signatures() {
         let (material, value) = (signature.key_material.clone(), signature.value.clone());
@@ -186,35 +200,9 @@ fn keys_that_would_take_too_long_are_unsupported() {
     assert_eq!(dsa(3_072, 256), None);
     assert_eq!(dsa(8_192, 256), None);
     assert_eq!(dsa(8_192, 257), Some(KeyUnusable::Unsupported));
-    assert_eq!(dsa(256, 3_072), Some(KeyUnusable::Malformed));
-}
-
-#[test]
-fn the_dearest_keys_take_bounded_time() {
-    let dearest = [
-        (1, [integer(16_384), integer(128)].concat()),
-        (1, [integer(4_096), integer(2_048)].concat()),
-        (
-            17,
-            [integer(16_384), integer(64), integer(16_000), integer(16_001)].concat(),
-        ),
-        (
-            17,
-            [integer(3_000), integer(1_900), integer(2_000), integer(2_001)].concat(),
-        ),
-    ];
-    for (algorithm, material) in dearest {
-        let verifier = Verifier::new(algorithm, &material).unwrap();
-        let value = [integer(60), integer(2)].concat();
-        let started = std::time::Instant::now();
-        verifier.verify(algorithm, 8, &[7; 32], &value);
-        // Generous, for slow and busy machines: about 10 ms are usual.
-        assert!(
-            started.elapsed().as_millis() < 500,
-            "algorithm {algorithm} took {:?}",
-            started.elapsed()
-        );
-    }
+    assert_eq!(dsa(1_024, 512), None);
+    assert_eq!(dsa(1_024, 513), Some(KeyUnusable::Unsupported));
+    assert_eq!(dsa(256, 300), Some(KeyUnusable::Malformed));
 }
 
 proptest! {
@@ -313,8 +301,7 @@ fn unusable(algorithm: u8, material: &[u8]) -> Option<KeyUnusable> {
 /// An odd integer of that many bits as OpenPGP writes it.
 fn integer(bits: u16) -> Vec<u8> {
     let mut octets = vec![0xa5; usize::from(bits).div_ceil(8)];
-    let top = (bits - 1) % 8;
-    octets[0] = (octets[0] | 0x80) >> (7 - top);
+    octets[0] = (octets[0] | 0x80) >> (7 - (bits - 1) % 8);
     [&bits.to_be_bytes()[..], &octets].concat()
 }
 

@@ -18,12 +18,11 @@ pub(crate) struct Plan<H> {
     pub(crate) applied: Vec<Applied>,
 }
 
-/// The difference between what is stored under an id and what is to be.
-pub(crate) struct Edit<H> {
-    pub(crate) id: RecordId,
-    /// What is there now, with the engine's handle to it.
-    pub(crate) old: Option<(H, Kept)>,
-    pub(crate) new: Option<Kept>,
+/// What changes under one id; `H` is the engine's handle to what is stored there now.
+pub(crate) enum Edit<H> {
+    Insert(Kept),
+    Replace { handle: H, old: Kept, new: Kept },
+    Delete { handle: H, old: Kept },
 }
 
 /// A record with everything that is stored because of it; terms and elements in order, each once.
@@ -34,6 +33,13 @@ pub(crate) struct Kept {
     pub(crate) elements: Vec<Element>,
 }
 
+/// An id on its way to an edit.
+struct Draft<H> {
+    old: Option<(H, Kept)>,
+    /// The result of the decisions so far; `None` while all were to keep.
+    new: Option<Option<Kept>>,
+}
+
 impl<H> Plan<H> {
     /// Runs the closure of `batch` on every id; `current` gives what is stored.
     pub(crate) fn make<E: From<StoreError>>(
@@ -42,63 +48,93 @@ impl<H> Plan<H> {
         mut current: impl FnMut(&RecordId) -> Result<Option<(H, Kept)>, E>,
     ) -> Result<Self, E> {
         let mut places: HashMap<&RecordId, usize> = HashMap::with_capacity(batch.ids.len());
-        let mut edits: Vec<Edit<H>> = Vec::with_capacity(batch.ids.len());
+        let mut drafts: Vec<Draft<H>> = Vec::with_capacity(batch.ids.len());
         let mut applied = Vec::with_capacity(batch.ids.len());
         for (index, id) in batch.ids.iter().enumerate() {
-            let place = match places.get(id) {
-                Some(&place) => place,
-                None => {
-                    let old = current(id)?;
-                    let new = old.as_ref().map(|(_, kept)| kept.clone());
-                    edits.push(Edit {
-                        id: id.clone(),
-                        old,
-                        new,
-                    });
-                    places.insert(id, edits.len() - 1);
-                    edits.len() - 1
-                }
-            };
-            applied.push(step(batch, index, &mut edits[place].new, now)?);
+            let place = *places.entry(id).or_insert(drafts.len());
+            if place == drafts.len() {
+                drafts.push(Draft {
+                    old: current(id)?,
+                    new: None,
+                });
+            }
+            applied.push(drafts[place].decide(batch, index, now)?);
         }
-        edits.retain(|edit| edit.old.as_ref().map(|(_, kept)| kept) != edit.new.as_ref());
-        Ok(Self { edits, applied })
+        Ok(Self {
+            edits: drafts.into_iter().filter_map(Draft::edit).collect(),
+            applied,
+        })
     }
 }
 
-/// Lets the closure decide about one id and brings `state` to what it decided.
-fn step(batch: &Batch, index: usize, state: &mut Option<Kept>, now: u64) -> Result<Applied, StoreError> {
-    let id = &batch.ids[index];
-    let decision = catch_unwind(AssertUnwindSafe(|| {
-        (batch.decide)(index, state.as_ref().map(|kept| &kept.stored))
-    }))
-    .map_err(|_| StoreError::Invalid(format!("deciding about the record {id:?} panicked")))?;
-    let record = match decision {
-        Decision::Keep => return Ok(Applied::Unchanged),
-        Decision::Delete => {
-            return Ok(if state.take().is_some() {
-                Applied::Deleted
-            } else {
-                Applied::Unchanged
-            });
-        }
-        Decision::Put(record) => record,
-    };
-    let mut new = kept(id, record, now)?;
-    let outcome = match state {
-        None => Applied::Inserted,
-        Some(old) => {
-            new.stored.created = old.stored.created;
-            new.stored.modified = old.stored.modified;
-            if *old == new {
-                return Ok(Applied::Unchanged);
+impl<H> Draft<H> {
+    /// Lets the closure decide, given what came out so far.
+    fn decide(&mut self, batch: &Batch, index: usize, now: u64) -> Result<Applied, StoreError> {
+        let id = &batch.ids[index];
+        let state = self.state();
+        let decision = catch_unwind(AssertUnwindSafe(|| {
+            (batch.decide)(index, state.map(|kept| &kept.stored))
+        }))
+        .map_err(|_| StoreError::Invalid(format!("deciding about the record {id:?} panicked")))?;
+        let (new, applied) = match (decision, state) {
+            (Decision::Keep, _) | (Decision::Delete, None) => return Ok(Applied::Unchanged),
+            (Decision::Delete, Some(_)) => (None, Applied::Deleted),
+            (Decision::Put(record), None) => (Some(kept(id, record, now)?), Applied::Inserted),
+            (Decision::Put(record), Some(old)) => {
+                let mut new = kept(id, record, now)?;
+                new.stored.created = old.stored.created;
+                new.stored.modified = old.stored.modified;
+                if *old == new {
+                    return Ok(Applied::Unchanged);
+                }
+                new.stored.modified = now;
+                (Some(new), Applied::Updated)
             }
-            new.stored.modified = now;
-            Applied::Updated
+        };
+        self.new = Some(new);
+        Ok(applied)
+    }
+
+    fn state(&self) -> Option<&Kept> {
+        match &self.new {
+            Some(new) => new.as_ref(),
+            None => self.old.as_ref().map(|(_, old)| old),
         }
-    };
-    *state = Some(new);
-    Ok(outcome)
+    }
+
+    fn edit(self) -> Option<Edit<H>> {
+        match (self.old, self.new?) {
+            (None, None) => None,
+            (None, Some(new)) => Some(Edit::Insert(new)),
+            (Some((handle, old)), None) => Some(Edit::Delete { handle, old }),
+            (Some((_, old)), Some(new)) if old == new => None,
+            (Some((handle, old)), Some(new)) => Some(Edit::Replace { handle, old, new }),
+        }
+    }
+}
+
+impl<H> Edit<H> {
+    pub(crate) fn id(&self) -> &RecordId {
+        match self {
+            Self::Insert(kept) | Self::Replace { new: kept, .. } | Self::Delete { old: kept, .. } => &kept.stored.id,
+        }
+    }
+
+    /// What was stored before.
+    pub(crate) fn before(&self) -> Option<&Kept> {
+        match self {
+            Self::Insert(_) => None,
+            Self::Replace { old, .. } | Self::Delete { old, .. } => Some(old),
+        }
+    }
+
+    /// What is stored from now on.
+    pub(crate) fn after(&self) -> Option<&Kept> {
+        match self {
+            Self::Insert(new) | Self::Replace { new, .. } => Some(new),
+            Self::Delete { .. } => None,
+        }
+    }
 }
 
 /// Checks a record against the limits and brings its terms and elements into their order.
@@ -146,10 +182,12 @@ fn too_long(what: &str, id: &RecordId, octets: usize, limit: usize) -> StoreErro
 }
 
 /// What is only in `old` and what is only in `new`, both in order and without duplicates.
-pub(crate) fn difference<'a, T: Ord>(old: &'a [T], new: &'a [T]) -> (Vec<&'a T>, Vec<&'a T>) {
-    let gone = old.iter().filter(|item| new.binary_search(item).is_err()).collect();
-    let come = new.iter().filter(|item| old.binary_search(item).is_err()).collect();
-    (gone, come)
+pub(crate) fn difference<'a, T: Ord>(old: Option<&'a Vec<T>>, new: Option<&'a Vec<T>>) -> (Vec<&'a T>, Vec<&'a T>) {
+    let only = |this: Option<&'a Vec<T>>, other: Option<&'a Vec<T>>| {
+        let known = |item: &T| other.is_some_and(|other| other.binary_search(item).is_ok());
+        this.into_iter().flatten().filter(|item| !known(item)).collect()
+    };
+    (only(old, new), only(new, old))
 }
 
 /// Unix seconds.

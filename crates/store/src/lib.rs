@@ -47,6 +47,9 @@ pub trait Store: Send + Sync {
     fn snapshot(&self) -> Result<Box<dyn Snapshot + '_>, StoreError>;
 
     /// Change rows after `since`, oldest first within each writer, at most `limit` of them.
+    ///
+    /// Rows do not last for ever ([`Store::maintain`]). A first row of some writer that is not the one after `since`,
+    /// or no row although [`Store::vector`] is ahead, means that some are gone: read the elements anew.
     fn changes(&self, since: &Vector, limit: usize) -> Result<Vec<ChangeRow>, StoreError>;
 
     /// Counters of every writer: the newest change each has committed.
@@ -164,7 +167,7 @@ pub struct ChangeRow {
 pub type Vector = std::collections::BTreeMap<u32, u64>;
 
 /// Why a store could not answer.
-#[derive(Debug, Error)]
+#[derive(Clone, Debug, Error)]
 pub enum StoreError {
     /// The store is away, full, read-only or busy: nothing was changed, try again later.
     #[error("the store is not available: {0}")]

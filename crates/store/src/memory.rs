@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::batch::{Kept, Plan, difference, now};
+use crate::batch::{Edit, Kept, Plan, difference, now};
 use crate::{
     Applied, Batch, ChangeRow, Dataset, Element, Realm, RecordId, Snapshot, Store, StoreError, Stored, Term, Vector,
 };
@@ -92,8 +92,8 @@ impl Store for MemoryStore {
                 .map(|kept| ((), kept.clone())))
         })?;
         let state = Arc::make_mut(&mut state);
-        for edit in plan.edits {
-            state.apply(batch.realm, edit.id, edit.old.map(|(_, kept)| kept), edit.new, now);
+        for edit in &plan.edits {
+            state.apply(batch.realm, edit, now);
         }
         for (key, value) in batch.notes {
             match value {
@@ -209,18 +209,19 @@ impl State {
         Vector::from([(WRITER, self.newest)])
     }
 
-    fn apply(&mut self, realm: Realm, id: RecordId, old: Option<Kept>, new: Option<Kept>, time: u64) {
-        let (old_terms, old_elements) = old.map_or_else(Default::default, |kept| (kept.terms, kept.elements));
-        let (new_terms, new_elements) = new
-            .as_ref()
-            .map_or_else(Default::default, |kept| (kept.terms.clone(), kept.elements.clone()));
-        for term in old_terms {
-            remove(&mut self.terms, (realm, term), &id);
+    fn apply(&mut self, realm: Realm, edit: &Edit<()>, time: u64) {
+        let id = edit.id();
+        let (gone, come) = difference(edit.before().map(|old| &old.terms), edit.after().map(|new| &new.terms));
+        for term in gone {
+            remove(&mut self.terms, (realm, term.clone()), id);
         }
-        for term in new_terms {
-            self.terms.entry((realm, term)).or_default().insert(id.clone());
+        for term in come {
+            self.terms.entry((realm, term.clone())).or_default().insert(id.clone());
         }
-        let (gone, come) = difference(&old_elements, &new_elements);
+        let (gone, come) = difference(
+            edit.before().map(|old| &old.elements),
+            edit.after().map(|new| &new.elements),
+        );
         let holder = (id.clone(), realm);
         for element in gone {
             if remove(&mut self.elements, element.clone(), &holder) {
@@ -233,9 +234,9 @@ impl State {
             }
             self.elements.entry(element.clone()).or_default().insert(holder.clone());
         }
-        match new {
-            Some(kept) => self.records.insert((realm, id), kept),
-            None => self.records.remove(&(realm, id)),
+        match edit.after() {
+            Some(kept) => self.records.insert((realm, id.clone()), kept.clone()),
+            None => self.records.remove(&(realm, id.clone())),
         };
     }
 

@@ -98,9 +98,14 @@ impl SqliteStore {
         connection
             .execute("VACUUM INTO ?1", [name])
             .map_err(|error| failed("can't be written", &error))?;
+        let folder = target
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty())
+            .unwrap_or(Path::new("."));
         File::open(&part)
             .and_then(|file| file.sync_all())
             .and_then(|()| std::fs::rename(&part, target))
+            .and_then(|()| File::open(folder)?.sync_all())
             .map_err(|error| failed("can't be finished", &error))
     }
 

@@ -67,6 +67,8 @@ pub fn load(
 
 /// Value of a note behind the end of its source.
 const DONE: u64 = u64::MAX;
+/// A certificate is read up to so many times the room it has, and then trimmed.
+const LOAD_FACTOR: u64 = 16;
 /// Pieces waiting between two stages.
 const QUEUE_PIECES: usize = 4;
 
@@ -116,7 +118,7 @@ impl Loading {
                 .push(format!("{} goes on at octet {done}", source.name()));
         }
         let reader = source.open(&self.read).map_err(failed)?;
-        let certificate_octets_max = self.ingest.limits.certificate_octets.saturating_mul(4) as usize;
+        let certificate_octets_max = self.ingest.limits.certificate_octets.saturating_mul(LOAD_FACTOR) as usize;
         let cutter = Cutter::new(reader, done, certificate_octets_max).map_err(failed)?;
         let name = source.name();
         std::thread::scope(|scope| {
@@ -249,7 +251,8 @@ impl LoadReport {
                 Outcome::Invalid => {
                     self.invalid += 1;
                     if self.invalid_examples.len() < EXAMPLES_MAX {
-                        self.invalid_examples.push(prepared.cert.key().fingerprint.to_string());
+                        self.invalid_examples
+                            .push(prepared.cert.key().fingerprint().to_string());
                     }
                 }
             }

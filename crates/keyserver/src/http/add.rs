@@ -1,15 +1,14 @@
 //! `POST /pks/add`: submissions, in every form clients send them.
 
-use super::blocking;
 use super::body::{self, BodyError, BodyLimits};
+use super::handoff::blocking;
 use super::query::Query;
 use super::routes::Routes;
 use crate::ingest::{CertReport, Dropped, Ingest, IngestError, Outcome, Report};
-use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, Request, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use bytes::Bytes;
@@ -19,6 +18,8 @@ use std::borrow::Cow;
 use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// What submissions need.
 pub struct Submissions {
@@ -26,6 +27,40 @@ pub struct Submissions {
     pub ingest: Ingest,
     /// How much one may send.
     pub limits: BodyLimits,
+    memory: Semaphore,
+}
+
+impl Submissions {
+    /// Submissions whose bodies together take at most `octets_max` octets; later ones wait.
+    pub fn new(ingest: Ingest, limits: BodyLimits, octets_max: u64) -> Self {
+        let largest = kibibytes(limits.octets);
+        Self {
+            ingest,
+            limits,
+            memory: Semaphore::new(kibibytes(octets_max).max(largest) as usize),
+        }
+    }
+
+    /// Room for the body of a request, as long as it announces one, else for the longest allowed.
+    async fn room(&self, headers: &HeaderMap) -> Result<SemaphorePermit<'_>, AddError> {
+        let announced = headers
+            .get(header::CONTENT_LENGTH)
+            .and_then(|length| length.to_str().ok()?.parse().ok());
+        let octets = announced.unwrap_or(self.limits.octets).min(self.limits.octets);
+        let room = self.memory.acquire_many(kibibytes(octets));
+        tokio::time::timeout(ROOM_WAIT, room)
+            .await
+            .ok()
+            .and_then(Result::ok)
+            .ok_or(AddError::Busy)
+    }
+}
+
+/// How long a submission waits until those before it have gone.
+const ROOM_WAIT: Duration = Duration::from_secs(10);
+
+fn kibibytes(octets: u64) -> u32 {
+    u32::try_from(octets.div_ceil(1024)).unwrap_or(u32::MAX >> 4)
 }
 
 /// The route for submissions.
@@ -44,6 +79,8 @@ enum AddError {
     Form(String),
     #[error("content type {0} is not accepted: send a form with the field `keytext`, or the key itself")]
     ContentType(String),
+    #[error("too many submissions at once: try again in a minute")]
+    Busy,
     #[error(transparent)]
     Ingest(#[from] IngestError),
 }
@@ -63,6 +100,7 @@ async fn take(
     body: Body,
     style: &mut Style,
 ) -> Result<Report, AddError> {
+    let _room = submissions.room(&parts.headers).await?;
     let body = body::read(&parts.headers, body, submissions.limits).await?;
     let keytext = keytext(&parts.headers, body, style).await?;
     let ingest = submissions.ingest.clone();
@@ -166,7 +204,7 @@ impl Style {
             StatusCode::UNPROCESSABLE_ENTITY
         };
         match self {
-            Self::Json => (status, Json(Answer::of(report))).into_response(),
+            Self::Json => json(status, &Answer::of(report)),
             Self::Html => super::pages::submitted(status, report),
             Self::Text => (status, text(report)).into_response(),
         }
@@ -174,11 +212,17 @@ impl Style {
 
     fn error(self, error: &AddError) -> Response {
         let (status, message) = (error.status(), error.to_string());
-        match self {
-            Self::Json => (status, Json(serde_json::json!({ "error": message }))).into_response(),
+        let mut answer = match self {
+            Self::Json => json(status, &serde_json::json!({ "error": message })),
             Self::Html => super::pages::failure(status, &message),
             Self::Text => (status, format!("{message}\n")).into_response(),
+        };
+        if matches!(error, AddError::Busy) {
+            answer
+                .headers_mut()
+                .insert(header::RETRY_AFTER, HeaderValue::from_static("60"));
         }
+        answer
     }
 }
 
@@ -186,6 +230,7 @@ impl AddError {
     fn status(&self) -> StatusCode {
         match self {
             Self::Body(error) => error.status(),
+            Self::Busy => StatusCode::TOO_MANY_REQUESTS,
             Self::NoKeytext | Self::Form(_) => StatusCode::BAD_REQUEST,
             Self::ContentType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Ingest(IngestError::Empty | IngestError::Armor(_)) => StatusCode::BAD_REQUEST,
@@ -252,6 +297,13 @@ impl<'a> Entry<'a> {
 }
 
 const NO_SELF_SIGNATURE: &str = "no valid self-signature shows that anybody holds this key";
+
+fn json(status: StatusCode, value: &impl Serialize) -> Response {
+    match serde_json::to_vec(value) {
+        Ok(text) => (status, [(header::CONTENT_TYPE, "application/json")], text).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
 
 fn text(report: &Report) -> String {
     let mut text = String::new();

@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
 /// `/assets/…`. Pages add the program's version to these addresses, so that caches may keep the files for long.
-pub fn routes() -> Routes {
+pub(super) fn routes() -> Routes {
     Routes::new()
         .route(
             "/assets/style.css",

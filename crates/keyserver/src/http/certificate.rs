@@ -9,7 +9,7 @@ use keyrink_openpgp::stored::{ComponentEntry, Damaged, Entries, Entry, KeyEntry,
 
 /// What users are shown of a certificate.
 #[derive(Clone, Debug)]
-pub struct Certificate<'a> {
+pub(super) struct Certificate<'a> {
     /// The primary key.
     pub key: KeyEntry,
     /// The primary key's component.
@@ -19,7 +19,7 @@ pub struct Certificate<'a> {
 
 /// A component with those of its signatures that users are shown.
 #[derive(Clone, Debug)]
-pub struct Component<'a> {
+pub(super) struct Component<'a> {
     /// Type, body and validity.
     pub entry: ComponentEntry<'a>,
     /// The owner's first, then by age.
@@ -28,7 +28,7 @@ pub struct Component<'a> {
 
 /// Can a component be used?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub(super) enum Standing {
     /// Taken back by its owner.
     Revoked,
     /// Its time has passed.
@@ -39,7 +39,7 @@ pub enum Standing {
 
 impl<'a> Certificate<'a> {
     /// Reads a stored certificate; `None` if users are shown nothing of it.
-    pub fn read(record: &'a [u8]) -> Result<Option<Self>, Damaged> {
+    pub(super) fn read(record: &'a [u8]) -> Result<Option<Self>, Damaged> {
         let mut components: Vec<Component<'a>> = Vec::new();
         for entry in Entries::new(record)? {
             let entry = entry?;
@@ -74,12 +74,12 @@ impl<'a> Certificate<'a> {
     }
 
     /// Its user ids, the main one first and revoked ones last.
-    pub fn user_ids(&self) -> impl Iterator<Item = &Component<'a>> {
+    pub(super) fn user_ids(&self) -> impl Iterator<Item = &Component<'a>> {
         self.rest.iter().filter(|component| component.entry.tag == tag::USER_ID)
     }
 
     /// Its subkeys, revoked ones last.
-    pub fn subkeys(&self) -> impl Iterator<Item = (KeyEntry, &Component<'a>)> {
+    pub(super) fn subkeys(&self) -> impl Iterator<Item = (KeyEntry, &Component<'a>)> {
         self.rest
             .iter()
             .filter_map(|component| Some((component.entry.key?, component)))
@@ -88,7 +88,7 @@ impl<'a> Certificate<'a> {
 
 impl Component<'_> {
     /// Can it be used at `now` (seconds since 1970)? A revocation counts whatever its time.
-    pub fn standing(&self, now: u64) -> Standing {
+    pub(super) fn standing(&self, now: u64) -> Standing {
         Standing::of(&self.entry.status, now)
     }
 }
@@ -104,7 +104,7 @@ impl Standing {
 }
 
 /// The version of a stored certificate's primary key, from its first octets; `None` if users are shown nothing of it.
-pub fn version_shown(record: &[u8]) -> Result<Option<u8>, Damaged> {
+pub(super) fn version_shown(record: &[u8]) -> Result<Option<u8>, Damaged> {
     let primary = Entries::new(record)?.next().ok_or(Damaged)??;
     match &primary {
         Entry::Component(ComponentEntry { key: Some(key), .. }) => {
@@ -115,7 +115,7 @@ pub fn version_shown(record: &[u8]) -> Result<Option<u8>, Damaged> {
 }
 
 /// The name of a public-key algorithm (RFC 9580 §9.1; from 30 on draft-ietf-openpgp-pqc).
-pub fn algorithm_name(algorithm: u8) -> Option<&'static str> {
+pub(super) fn algorithm_name(algorithm: u8) -> Option<&'static str> {
     Some(match algorithm {
         1..=3 => "RSA",
         16 | 20 => "Elgamal",

@@ -4,8 +4,8 @@
 //! from the connection: no chunks, no compression, and CR LF behind the list as it sends it itself. A certificate
 //! goes out as the dataset of the digest shows it, and none that SKS 1.1.6 would choke on is part of that dataset.
 
-use super::blocking;
 use super::body::{self, BodyLimits};
+use super::handoff::blocking;
 use super::routes::Routes;
 use crate::formats::SKS;
 use axum::body::Body;

@@ -10,7 +10,7 @@ use keyrink_store::{RecordId, Store, StoreError, Stored};
 
 /// One page of what was found.
 #[derive(Debug, Default)]
-pub struct Hits {
+pub(super) struct Hits {
     /// In order of their ids.
     pub records: Vec<Stored>,
     /// There is more: the next page begins after this id.
@@ -19,7 +19,7 @@ pub struct Hits {
 
 /// How large a page may be.
 #[derive(Clone, Copy, Debug)]
-pub struct Bounds {
+pub(super) struct Bounds {
     /// The most records.
     pub records: usize,
     /// Once the records have so many octets, no further one is added.
@@ -27,7 +27,12 @@ pub struct Bounds {
 }
 
 /// Reads the page that begins after `after`.
-pub fn find(store: &dyn Store, search: &Search, after: Option<RecordId>, bounds: Bounds) -> Result<Hits, StoreError> {
+pub(super) fn find(
+    store: &dyn Store,
+    search: &Search,
+    after: Option<RecordId>,
+    bounds: Bounds,
+) -> Result<Hits, StoreError> {
     match search {
         Search::Term(term) => collect(store, term, after, bounds, |_| true),
         Search::Words(words) => {

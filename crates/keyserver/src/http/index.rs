@@ -24,7 +24,7 @@ use std::borrow::Cow;
 use std::fmt::Write;
 
 /// The machine-readable index: one `pub` line a certificate, each followed by its `uid` lines, all ended by LF.
-pub fn lines(certificates: &[Certificate<'_>], now: u64) -> String {
+pub(super) fn lines(certificates: &[Certificate<'_>], now: u64) -> String {
     let mut out = format!("info:1:{}\n", certificates.len());
     for certificate in certificates {
         let KeyEntry {
@@ -89,7 +89,7 @@ fn percent_encode(octets: &[u8], out: &mut String) {
 
 /// What the JSON holds besides the certificates.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Extent<'a> {
+pub(super) struct Extent<'a> {
     /// With signatures.
     pub signatures: bool,
     /// The digest that SKS has of each certificate, in hexadecimal, in order.
@@ -99,7 +99,7 @@ pub struct Extent<'a> {
 }
 
 /// The index as JSON.
-pub fn json(certificates: &[Certificate<'_>], now: u64, extent: Extent<'_>) -> Vec<u8> {
+pub(super) fn json(certificates: &[Certificate<'_>], now: u64, extent: Extent<'_>) -> Vec<u8> {
     let view = View {
         now,
         signatures: extent.signatures,

@@ -3,8 +3,8 @@
 //! Certificates of version 6 are given out with `options=bin` only, because programs that know this protocol and
 //! nothing newer fail on them. Answers that do not hold everything found have a `Link` to the next page.
 
-use super::blocking;
 use super::certificate::{self, Certificate};
+use super::handoff::{blocking, short};
 use super::hits::{self, Bounds, Hits};
 use super::index::{self, Extent};
 use super::pages::certificates::{self as pages, Frame};
@@ -45,7 +45,7 @@ pub async fn lookup(State(web): State<Arc<Web>>, uri: Uri, headers: HeaderMap) -
                 form,
                 typed,
             };
-            blocking(move || {
+            short(move || {
                 let answered = request.answer(&web, &context);
                 answered.unwrap_or_else(|problem| problem.answer(form, &context.typed))
             })

@@ -1,18 +1,18 @@
 //! Pages for people, without any script. Whatever comes from outside is escaped by the template, and made harmless by
 //! [`visible`] where it could hide or reorder text.
 
-pub mod certificates;
+pub(super) mod certificates;
 mod submitted;
 mod visible;
 
-pub use submitted::{failure, submitted};
+pub(super) use submitted::{failure, submitted};
 
 use super::stats::Stats;
 use axum::http::StatusCode;
 use maud::{DOCTYPE, Markup, html};
 
 /// The start page: search and submit.
-pub fn start(words: bool) -> String {
+pub(super) fn start(words: bool) -> String {
     let content = html! {
         section.hero {
             h1 { "Find the keys of people you write to" }
@@ -45,7 +45,7 @@ pub fn start(words: bool) -> String {
 }
 
 /// A page that says in one sentence what went wrong.
-pub fn problem(status: StatusCode, sentence: &str, search: Option<&str>) -> String {
+pub(super) fn problem(status: StatusCode, sentence: &str, search: Option<&str>) -> String {
     let title = match status {
         StatusCode::NOT_FOUND => "Nothing found",
         status if status.is_server_error() => "Something is wrong here",
@@ -62,7 +62,7 @@ pub fn problem(status: StatusCode, sentence: &str, search: Option<&str>) -> Stri
 }
 
 /// The page of numbers.
-pub fn stats(stats: &Stats<'_>) -> String {
+pub(super) fn stats(stats: &Stats<'_>) -> String {
     let content = html! {
         section.card {
             h1 { "Statistics" }

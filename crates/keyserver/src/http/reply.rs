@@ -41,7 +41,7 @@ impl Form {
 
 /// Why a request has no better answer: a status and one sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
+pub(super) struct Problem {
     /// 400, 404, 413 or 500.
     pub status: StatusCode,
     /// For people.
@@ -50,7 +50,7 @@ pub struct Problem {
 
 impl Problem {
     /// The request makes no sense.
-    pub fn bad_request(sentence: impl Into<String>) -> Self {
+    pub(super) fn bad_request(sentence: impl Into<String>) -> Self {
         Self {
             status: StatusCode::BAD_REQUEST,
             sentence: sentence.into(),
@@ -58,7 +58,7 @@ impl Problem {
     }
 
     /// There is nothing of the kind.
-    pub fn not_found(sentence: impl Into<String>) -> Self {
+    pub(super) fn not_found(sentence: impl Into<String>) -> Self {
         Self {
             status: StatusCode::NOT_FOUND,
             sentence: sentence.into(),
@@ -66,7 +66,7 @@ impl Problem {
     }
 
     /// The answer; `search` is what was searched for, as it was typed.
-    pub fn answer(&self, form: Form, search: &str) -> Response {
+    pub(super) fn answer(&self, form: Form, search: &str) -> Response {
         let body = match form {
             Form::Text => format!("{}\n", self.sentence),
             Form::Html => pages::problem(self.status, &self.sentence, Some(search)),
@@ -114,13 +114,13 @@ impl From<Damaged> for Problem {
 }
 
 /// A good answer that caches must ask about each time.
-pub fn answer(media_type: &'static str, body: impl Into<Body>) -> Response {
+pub(super) fn answer(media_type: &'static str, body: impl Into<Body>) -> Response {
     let headers = [(header::CONTENT_TYPE, media_type), (header::CACHE_CONTROL, "no-cache")];
     (headers, body.into()).into_response()
 }
 
 /// The media type of pages, of text, or of JSON.
-pub fn media_type(form: Form) -> &'static str {
+pub(super) fn media_type(form: Form) -> &'static str {
     match form {
         Form::Text => "text/plain; charset=utf-8",
         Form::Html => "text/html; charset=utf-8",
@@ -130,14 +130,14 @@ pub fn media_type(form: Form) -> &'static str {
 
 /// Names one state of some records in one form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EntityTag(u64);
+pub(super) struct EntityTag(u64);
 
 impl EntityTag {
     /// `records` are ids, times of the last change and lengths, `form` is whatever else the answer depends on.
     ///
     /// `None` as long as a record could change within the very second of its last change, because then the tag
     /// would be that of two states.
-    pub fn of<'a>(
+    pub(super) fn of<'a>(
         records: impl Iterator<Item = (&'a RecordId, u64, usize)>,
         form: impl Hash,
         now: u64,
@@ -154,7 +154,7 @@ impl EntityTag {
     }
 
     /// Is it what the client has already?
-    pub fn is_known(self, request: &HeaderMap) -> bool {
+    pub(super) fn is_known(self, request: &HeaderMap) -> bool {
         let Some(known) = request.get(header::IF_NONE_MATCH).and_then(|known| known.to_str().ok()) else {
             return false;
         };
@@ -166,7 +166,7 @@ impl EntityTag {
     }
 
     /// The header.
-    pub fn header(self) -> (HeaderName, HeaderValue) {
+    pub(super) fn header(self) -> (HeaderName, HeaderValue) {
         let value = HeaderValue::try_from(self.text()).expect("quotes and hexadecimal digits fit a header");
         (header::ETAG, value)
     }

@@ -1,9 +1,10 @@
 //! The start page, statistics, and whether the server can work.
 
+use super::handoff::blocking;
+use super::pages;
 use super::query::Query;
 use super::reply::{Form, Problem, answer, media_type};
 use super::web::Web;
-use super::{blocking, pages};
 use crate::formats::OPENPGP;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};

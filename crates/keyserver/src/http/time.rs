@@ -6,7 +6,7 @@ const DAY: u64 = 86_400;
 
 /// Seconds since 1970, displayed as a date: `2026-06-05`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Date(pub u64);
+pub(super) struct Date(pub u64);
 
 impl fmt::Display for Date {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -17,7 +17,7 @@ impl fmt::Display for Date {
 
 /// Seconds since 1970, displayed as RFC 3339 has it: `2026-06-05T12:00:00Z`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Instant(pub u64);
+pub(super) struct Instant(pub u64);
 
 impl fmt::Display for Instant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -34,7 +34,7 @@ impl serde::Serialize for Instant {
 }
 
 /// How far a time is away, in words: `in 3 months`, `2 days ago`, `today`.
-pub fn away(time: u64, now: u64) -> String {
+pub(super) fn away(time: u64, now: u64) -> String {
     let days = time.abs_diff(now) / DAY;
     let (count, unit) = match days {
         0 => return "today".into(),

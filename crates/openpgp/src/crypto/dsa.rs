@@ -15,7 +15,8 @@ impl Key {
     pub(super) fn read(fields: &mut Fields) -> Result<Self, KeyUnusable> {
         let mut integer = || fields.integer().map(Integer::from_octets);
         let (modulus, order, generator, public) = (integer()?, integer()?, integer()?, integer()?);
-        if modulus.bits() > MODULUS_BITS_MAX || !affordable(modulus.bits(), 2 * order.bits()) {
+        let in_range = modulus.bits() <= MODULUS_BITS_MAX && order.bits() <= ORDER_BITS_MAX;
+        if !in_range || !affordable(modulus.bits(), 2 * order.bits()) {
             return Err(KeyUnusable::Unsupported);
         }
         if order >= modulus || !generator.is_residue_of(&modulus) || !public.is_residue_of(&modulus) {
@@ -59,3 +60,6 @@ impl Key {
         Integer::from_octets(digest).shifted_right(excess)
     }
 }
+
+/// Twice the largest of the standard.
+const ORDER_BITS_MAX: u32 = 512;

@@ -10,6 +10,10 @@ impl<'a> Fields<'a> {
         Self(octets)
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(super) fn octets(&mut self, count: usize) -> Result<&'a [u8], CutOff> {
         let (octets, rest) = self.0.split_at_checked(count).ok_or(CutOff)?;
         self.0 = rest;

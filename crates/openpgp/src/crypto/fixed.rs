@@ -41,9 +41,15 @@ impl Key {
             b"\x2b\x65\x71" => Self::read_ed448,
             _ => return Err(KeyUnusable::Unsupported),
         };
-        match fields.integer()? {
-            [LEGACY_PREFIX, point @ ..] => read(&mut Fields::new(point)),
-            _ => Err(KeyUnusable::Malformed),
+        let [LEGACY_PREFIX, point @ ..] = fields.integer()? else {
+            return Err(KeyUnusable::Malformed);
+        };
+        let mut point = Fields::new(point);
+        let key = read(&mut point)?;
+        if point.is_empty() {
+            Ok(key)
+        } else {
+            Err(KeyUnusable::Malformed)
         }
     }
 
@@ -58,27 +64,22 @@ impl Key {
         }
     }
 
-    /// Checks a signature of algorithm 22. Ed25519: its halves as integers of at most 32 octets each. Ed448: all of
-    /// it behind `40` in the first integer.
+    /// Checks a signature of algorithm 22.
     pub(super) fn verify_legacy(&self, digest: &[u8], value: &mut Fields) -> Check {
-        let Ok(first) = value.integer() else {
-            return Check::Invalid;
-        };
-        if self.signature_octets == ED448_SIGNATURE_OCTETS {
-            let behind_prefix = first
-                .strip_prefix(&[LEGACY_PREFIX])
-                .filter(|rest| rest.len() == self.signature_octets);
-            return behind_prefix
-                .is_some_and(|signature| self.verify(digest, &mut Fields::new(signature)))
-                .into();
-        }
-        let Ok(second) = value.integer() else {
-            return Check::Invalid;
-        };
-        let halves = padded(first).zip(padded(second));
-        halves
-            .is_some_and(|(r, s)| self.verify(digest, &mut Fields::new(&[r, s].concat())))
+        self.legacy_signature(value)
+            .is_some_and(|signature| self.verify(digest, &mut Fields::new(&signature)))
             .into()
+    }
+
+    /// Ed25519: the halves are integers of at most 32 octets each. Ed448: all of it behind `40` in the first integer.
+    fn legacy_signature(&self, value: &mut Fields) -> Option<Vec<u8>> {
+        let first = value.integer().ok()?;
+        if self.signature_octets == ED448_SIGNATURE_OCTETS {
+            let signature = first.strip_prefix(&[LEGACY_PREFIX])?;
+            return (signature.len() == ED448_SIGNATURE_OCTETS).then(|| signature.to_vec());
+        }
+        let second = value.integer().ok()?;
+        Some([padded(first)?, padded(second)?].concat())
     }
 
     fn read_ed25519(fields: &mut Fields) -> Result<Self, KeyUnusable> {

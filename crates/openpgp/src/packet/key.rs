@@ -24,10 +24,6 @@ pub struct Key<'a> {
     pub material: &'a [u8],
     /// The body that fingerprints and signatures cover.
     pub core: Cow<'a, [u8]>,
-    /// Identifies the key.
-    pub fingerprint: Fingerprint,
-    /// Low or high 64 bits, as the version has it.
-    pub key_id: KeyId,
     /// The packet is nothing but its core.
     pub canonical: bool,
 }
@@ -77,6 +73,37 @@ impl<'a> Key<'a> {
         }
     }
 
+    /// Identifies the key. Computed anew each time.
+    pub fn fingerprint(&self) -> Fingerprint {
+        if self.version <= 3 {
+            let (n, e) = self.modulus_and_exponent();
+            return Fingerprint::new(self.version, &digest::md5(&[n, e]));
+        }
+        let (head, octets, core) = self.framed().expect("a key whose core is too long is not read");
+        let parts = [&head[..octets], core];
+        match self.version {
+            4 => Fingerprint::new(4, &digest::sha1(&parts)),
+            _ => Fingerprint::new(self.version, &digest::sha256(&parts)),
+        }
+    }
+
+    /// Low or high 64 bits of the fingerprint, or of the modulus, as the version has it.
+    pub fn key_id(&self) -> KeyId {
+        let fingerprint = self.fingerprint();
+        let id = match self.version {
+            2 | 3 => self.modulus_and_exponent().0.last_chunk(),
+            4 => fingerprint.as_bytes().last_chunk(),
+            _ => fingerprint.as_bytes().first_chunk(),
+        };
+        KeyId(*id.expect("fingerprints and readable moduli have 8 octets"))
+    }
+
+    /// Of a version 2 or 3 key.
+    fn modulus_and_exponent(&self) -> (&[u8], &[u8]) {
+        let both = integer(self.material).and_then(|(n, rest)| Some((n, integer(rest)?.0)));
+        both.expect("a version 3 key without modulus and exponent is not read")
+    }
+
     /// What every signature over this key feeds to the hash: the framed core. `None` if it is too long to be framed.
     pub fn framed(&self) -> Option<([u8; 5], usize, &[u8])> {
         let length = u32::try_from(self.core.len()).ok()?.to_be_bytes();
@@ -95,8 +122,8 @@ impl<'a> Key<'a> {
         let fields = body.get(..8).ok_or(KeyError::Truncated)?;
         let material = &body[8..];
         let (n, rest) = integer(material).ok_or(KeyError::NoModulus(version))?;
-        let (e, tail) = integer(rest).ok_or(KeyError::NoModulus(version))?;
-        let id = n.last_chunk::<8>().ok_or(KeyError::NoModulus(version))?;
+        let (_, tail) = integer(rest).ok_or(KeyError::NoModulus(version))?;
+        n.last_chunk::<8>().ok_or(KeyError::NoModulus(version))?;
         let length = body.len() - tail.len();
         Ok(Self {
             version,
@@ -105,8 +132,6 @@ impl<'a> Key<'a> {
             algorithm: fields[7],
             material: &body[8..length],
             core: Cow::Borrowed(&body[..length]),
-            fingerprint: Fingerprint::new(version, &digest::md5(&[n, e])),
-            key_id: KeyId(*id),
             canonical: tail.is_empty(),
         })
     }
@@ -117,9 +142,7 @@ impl<'a> Key<'a> {
         let fields = body.len().min(6);
         let length = fields + material_length(algorithm, &body[fields..]).unwrap_or(body.len() - fields);
         let core = &body[..length];
-        let framed_length = u16::try_from(length).map_err(|_| KeyError::TooLong)?.to_be_bytes();
-        let digest = digest::sha1(&[&[0x99], &framed_length, core]);
-        let id = digest.last_chunk::<8>().expect("SHA-1 has 20 octets");
+        u16::try_from(length).map_err(|_| KeyError::TooLong)?;
         Ok(Self {
             version: 4,
             created: be32(&body[1..]),
@@ -127,8 +150,6 @@ impl<'a> Key<'a> {
             algorithm,
             material: &core[fields..],
             core: Cow::Borrowed(core),
-            key_id: KeyId(*id),
-            fingerprint: Fingerprint::new(4, &digest),
             canonical: length == body.len(),
         })
     }
@@ -146,9 +167,7 @@ impl<'a> Key<'a> {
             let count = u32::try_from(length).map_err(|_| KeyError::TooLong)?.to_be_bytes();
             Cow::Owned([&fields[..6], &count, &rest[..length]].concat())
         };
-        let framed_length = u32::try_from(core.len()).map_err(|_| KeyError::TooLong)?.to_be_bytes();
-        let digest = digest::sha256(&[&[0x95 + version], &framed_length, &core]);
-        let id = digest.first_chunk::<8>().expect("SHA-256 has 32 octets");
+        u32::try_from(core.len()).map_err(|_| KeyError::TooLong)?;
         Ok(Self {
             version,
             created: be32(&fields[1..5]),
@@ -156,8 +175,6 @@ impl<'a> Key<'a> {
             algorithm: fields[5],
             material: &rest[..length],
             core,
-            key_id: KeyId(*id),
-            fingerprint: Fingerprint::new(version, &digest),
             canonical,
         })
     }

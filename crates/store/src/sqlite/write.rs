@@ -115,11 +115,10 @@ impl<'a> Transaction<'a> {
 
     /// Writes the row of one record and returns its number.
     fn record(&mut self, realm: Realm, edit: &Edit<i64>) -> Result<i64, Fault> {
-        match (&edit.old, &edit.new) {
-            (Some((rec, _)), Some(new)) => self.replace(*rec, new),
-            (Some((rec, _)), None) => self.delete(realm, *rec),
-            (None, Some(new)) => self.insert(realm, new),
-            (None, None) => unreachable!("a plan holds differences only"),
+        match edit {
+            Edit::Insert(new) => self.insert(realm, new),
+            Edit::Replace { handle, new, .. } => self.replace(*handle, new),
+            Edit::Delete { handle, .. } => self.delete(realm, *handle),
         }
     }
 
@@ -266,17 +265,16 @@ enum Rank {
 
 impl<'a> Rows<'a> {
     fn add(&mut self, edit: &'a Edit<i64>, rec: i64) {
-        let (old, new) = (edit.old.as_ref().map(|(_, old)| old), edit.new.as_ref());
-        let terms = |kept: Option<&'a Kept>| kept.map_or(&[][..], |kept| &kept.terms);
-        let (gone, come) = difference(terms(old), terms(new));
+        let (gone, come) = difference(edit.before().map(|old| &old.terms), edit.after().map(|new| &new.terms));
         self.terms.extend(gone.into_iter().map(|term| (term, Rank::Gone, rec)));
         self.terms.extend(come.into_iter().map(|term| (term, Rank::Come, rec)));
-        let elements = |kept: Option<&'a Kept>| kept.map_or(&[][..], |kept| &kept.elements);
-        let (gone, come) = difference(elements(old), elements(new));
-        self.elements
-            .extend(gone.into_iter().map(|element| (element, Reverse(Rank::Gone), &edit.id)));
-        self.elements
-            .extend(come.into_iter().map(|element| (element, Reverse(Rank::Come), &edit.id)));
+        let row = |rank| move |element| (element, Reverse(rank), edit.id());
+        let (gone, come) = difference(
+            edit.before().map(|old| &old.elements),
+            edit.after().map(|new| &new.elements),
+        );
+        self.elements.extend(gone.into_iter().map(row(Rank::Gone)));
+        self.elements.extend(come.into_iter().map(row(Rank::Come)));
     }
 }
 

@@ -32,12 +32,13 @@ pub(super) struct Writer {
 }
 
 enum Job {
-    Batch(Batch, Answer<Vec<Applied>>),
+    Batch(Batch, Answer),
     /// Anything else that needs the writing connection; it sends its own answer.
     Task(Task),
 }
 
-type Answer<T> = SyncSender<Result<T, StoreError>>;
+type Answer = SyncSender<Result<Vec<Applied>, StoreError>>;
+type Waiting = (Batch, Answer);
 type Task = Box<dyn FnOnce(&Connection) + Send>;
 
 /// What the thread owns.
@@ -140,35 +141,39 @@ impl Worker {
     }
 
     fn work(&mut self, first: Job) {
-        let started = Instant::now();
-        let mut batches = Vec::new();
-        let mut ids = 0;
-        let mut next = Some(first);
-        while let Some(job) = next {
-            match job {
-                Job::Task(task) => {
-                    self.commit(std::mem::take(&mut batches));
-                    task(&self.connection);
-                }
-                Job::Batch(batch, answer) => {
-                    ids += batch.ids.len();
-                    batches.push((batch, answer));
-                }
-            }
-            next = if ids < GROUP_IDS_MAX {
-                self.next(batches.len(), started)
-            } else {
-                None
-            };
-        }
-        self.company = batches.len();
-        self.commit(batches);
-        if started.elapsed() >= LONG {
+        let waiting = self.gather(first);
+        let ids: usize = waiting.iter().map(|(batch, _)| batch.ids.len()).sum();
+        self.company = waiting.len();
+        self.commit(waiting);
+        if ids >= LARGE_IDS {
             sleep(GAP);
         }
         if self.log_pages.load(Ordering::Relaxed) >= self.checkpoint_at {
             self.checkpoint();
         }
+    }
+
+    /// Takes the batches that wait; tasks are done on the way.
+    fn gather(&self, first: Job) -> Vec<Waiting> {
+        let started = Instant::now();
+        let mut waiting = Vec::new();
+        let mut ids = 0;
+        let mut next = Some(first);
+        while let Some(job) = next {
+            match job {
+                Job::Task(task) => task(&self.connection),
+                Job::Batch(batch, answer) => {
+                    ids += batch.ids.len();
+                    waiting.push((batch, answer));
+                }
+            }
+            next = if ids < GROUP_IDS_MAX {
+                self.next(waiting.len(), started)
+            } else {
+                None
+            };
+        }
+        waiting
     }
 
     /// The next job that waits. Callers whose batches were committed together come back together: as long as there are
@@ -183,7 +188,7 @@ impl Worker {
     }
 
     /// Runs the batches in one transaction and answers them.
-    fn commit(&self, batches: Vec<(Batch, Answer<Vec<Applied>>)>) {
+    fn commit(&self, batches: Vec<Waiting>) {
         if batches.is_empty() {
             return;
         }
@@ -197,7 +202,7 @@ impl Worker {
             Err(fault) => {
                 let reason = fault.at(&self.file);
                 for (_, answer) in batches {
-                    let _ = answer.send(Err(again(&reason)));
+                    let _ = answer.send(Err(reason.clone()));
                 }
             }
         }
@@ -233,21 +238,25 @@ impl Worker {
         };
     }
 
-    /// Nothing to do: empties the log, unless a reader needs it, and gives memory back.
+    /// Nothing to do: empties the log and gives memory back.
     fn rest(&mut self) {
         if self.log_pages.swap(0, Ordering::Relaxed) > 0 {
-            self.checkpoint();
-            let _ = schema::without_waiting(&mut self.connection, |connection| {
-                connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
-                connection.execute_batch("PRAGMA shrink_memory")
-            });
+            self.empty_log();
+            let _ = self.connection.execute_batch("PRAGMA shrink_memory");
         }
     }
 
+    /// Cuts the log to nothing, or, if some reader needs it or another process writes, does what can be done without
+    /// making anyone wait.
+    fn empty_log(&mut self) {
+        self.checkpoint();
+        let _ = schema::without_waiting(&mut self.connection, |connection| {
+            connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+        });
+    }
+
     fn close(&mut self) {
-        let _ = self
-            .connection
-            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        self.empty_log();
         if self.durability == Durability::Normal {
             // Another process may have kept the checkpoint from happening; then the log holds what must last.
             let mut log = self.file.clone().into_os_string();
@@ -271,19 +280,6 @@ fn stopped() -> StoreError {
     StoreError::Unavailable("its writer has stopped: start the program again".into())
 }
 
-/// The same error for one more caller.
-fn again(error: &StoreError) -> StoreError {
-    match error {
-        StoreError::Unavailable(reason) => StoreError::Unavailable(reason.clone()),
-        StoreError::Damaged(reason) => StoreError::Damaged(reason.clone()),
-        StoreError::TooNew { found, known } => StoreError::TooNew {
-            found: *found,
-            known: *known,
-        },
-        StoreError::Invalid(reason) => StoreError::Invalid(reason.clone()),
-    }
-}
-
 /// Batches that may wait before callers have to.
 const QUEUE_MAX: usize = 64;
 /// A transaction takes no further batch once it has this many ids.
@@ -292,7 +288,7 @@ const GROUP_IDS_MAX: usize = 1_000;
 const PATIENCE: Duration = Duration::from_micros(150);
 /// How long nothing must happen before the thread tidies up.
 const IDLE: Duration = Duration::from_millis(500);
-/// After a transaction as long as this the lock is left alone for [`GAP`], so that a writer of another process, which
+/// After a transaction as large as this the lock is left alone for [`GAP`], so that a writer of another process, which
 /// looks every millisecond, gets its turn.
-const LONG: Duration = Duration::from_millis(10);
+const LARGE_IDS: usize = 200;
 const GAP: Duration = Duration::from_millis(2);

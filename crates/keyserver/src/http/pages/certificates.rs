@@ -12,7 +12,7 @@ use maud::{Markup, html};
 
 /// What a list or a certificate page shows besides the certificates.
 #[derive(Clone, Copy, Debug)]
-pub struct Frame<'a> {
+pub(crate) struct Frame<'a> {
     /// What was searched for, as it was typed.
     pub search: &'a str,
     /// Seconds since 1970.
@@ -26,7 +26,7 @@ pub struct Frame<'a> {
 }
 
 /// The list of what was found.
-pub fn list(certificates: &[Certificate<'_>], frame: Frame<'_>) -> String {
+pub(crate) fn list(certificates: &[Certificate<'_>], frame: Frame<'_>) -> String {
     let count = certificates.len();
     let more = if frame.next.is_some() {
         " on this page, there are more"
@@ -44,7 +44,7 @@ pub fn list(certificates: &[Certificate<'_>], frame: Frame<'_>) -> String {
 }
 
 /// Certificates with all their parts and signatures.
-pub fn detailed(certificates: &[Certificate<'_>], frame: Frame<'_>) -> String {
+pub(crate) fn detailed(certificates: &[Certificate<'_>], frame: Frame<'_>) -> String {
     let content = html! {
         @for (at, certificate) in certificates.iter().enumerate() {
             article.card { (details(certificate, frame, digest(frame, at))) }

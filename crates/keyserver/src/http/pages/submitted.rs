@@ -7,7 +7,7 @@ use axum::response::{Html, IntoResponse, Response};
 use maud::{Markup, html};
 
 /// What became of each certificate that was submitted.
-pub fn submitted(status: StatusCode, report: &Report) -> Response {
+pub(crate) fn submitted(status: StatusCode, report: &Report) -> Response {
     let content = html! {
         h1.count { "What became of your submission" }
         @for cert in &report.certs { article.card { (certificate(cert)) } }
@@ -22,7 +22,7 @@ pub fn submitted(status: StatusCode, report: &Report) -> Response {
 }
 
 /// Why nothing could be taken.
-pub fn failure(status: StatusCode, message: &str) -> Response {
+pub(crate) fn failure(status: StatusCode, message: &str) -> Response {
     (status, Html(problem(status, message, None))).into_response()
 }
 

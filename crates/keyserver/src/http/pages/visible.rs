@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use std::fmt::Write;
 
 /// Text in a page. Runs in its own direction, and characters that could deceive stand out as `U+202E`.
-pub fn text(text: &str) -> Markup {
+pub(super) fn text(text: &str) -> Markup {
     html! {
         bdi {
             @for part in Parts(text) {
@@ -19,12 +19,12 @@ pub fn text(text: &str) -> Markup {
 }
 
 /// Octets that should be UTF-8, as [`text`]; what is not shows as `U+FFFD`.
-pub fn octets(octets: &[u8]) -> Markup {
+pub(super) fn octets(octets: &[u8]) -> Markup {
     text(&String::from_utf8_lossy(octets))
 }
 
 /// The same where no markup is possible: titles and attributes.
-pub fn plain(text: &str) -> String {
+pub(super) fn plain(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for part in Parts(text) {
         match part {

@@ -1,0 +1,16 @@
+//! Fuzz targets: functions that take any bytes and must not panic, loop or eat memory.
+//!
+//! Each file is one target: a `run` function and a test that feeds it mutations of a small corpus
+//! for a few seconds, on stable Rust and with a fixed seed. The same functions are run with
+//! coverage guidance by cargo-fuzz, from the manifest in `cargo-fuzz/`:
+//!
+//! ```text
+//! cargo +nightly fuzz run --fuzz-dir fuzz/cargo-fuzz recon_wire
+//! ```
+
+#![allow(clippy::panic, reason = "a target reports by panicking")]
+
+pub mod mutation;
+pub mod recon_dialogue;
+pub mod recon_session;
+pub mod recon_wire;
