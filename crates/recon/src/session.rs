@@ -61,7 +61,8 @@ pub enum Action<T> {
     Send(Vec<u8>),
     /// Wait for bytes or for this time, whichever comes first.
     Wait(Duration),
-    /// It is over. A handshake that succeeded hands the connection on; everything else closes it.
+    /// It is over, and this is said once: do not poll again. A handshake that succeeded hands the
+    /// connection on; everything else closes it.
     Finish(T),
 }
 
