@@ -10,7 +10,15 @@
 
 #![allow(clippy::panic, reason = "a target reports by panicking")]
 
+#[cfg(test)]
+mod certificates;
 pub mod mutation;
+pub mod openpgp_armor;
+pub mod openpgp_key;
+pub mod openpgp_keyring;
+pub mod openpgp_packets;
+pub mod openpgp_signature;
+pub mod openpgp_stored;
 pub mod recon_dialogue;
 pub mod recon_session;
 pub mod recon_wire;

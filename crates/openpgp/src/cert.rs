@@ -41,11 +41,14 @@ pub struct Attached {
 }
 
 impl Cert {
-    /// Puts components into canonical order and folds equal ones. The first must be a primary key with an identity.
+    /// Puts components into canonical order and folds equal ones. The first, and no other, must be a primary key, and
+    /// have an identity.
     pub fn new(components: Vec<Component>) -> Result<Self, KeyError> {
+        let is_primary = |component: &&Component| component.tag == tag::PUBLIC_KEY;
         let primary = components
             .first()
-            .filter(|first| first.tag == tag::PUBLIC_KEY)
+            .filter(is_primary)
+            .filter(|_| components.iter().filter(is_primary).count() == 1)
             .ok_or(KeyError::Truncated)?;
         Key::read(&primary.body)?;
         Ok(Self {
@@ -162,4 +165,18 @@ fn canonical(mut components: Vec<Component>) -> Vec<Component> {
         });
     }
     components
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_has_one_primary_key() {
+        let key = [&[4, 0, 0, 0, 1, 99][..], &[7; 8]].concat();
+        let one = || Component::new(tag::PUBLIC_KEY, &key);
+        assert!(Cert::new(vec![one(), Component::new(tag::USER_ID, b"a")]).is_ok());
+        assert!(Cert::new(vec![one(), Component::new(tag::PUBLIC_KEY, b"")]).is_err());
+        assert!(Cert::new(vec![Component::new(tag::USER_ID, b"a"), one()]).is_err());
+    }
 }
