@@ -26,12 +26,13 @@ pub enum Format {
     OpenPgp,
 }
 
-/// One packet: header in the shortest form of `format`, then `body`.
+/// One packet: header in the shortest form of `format` that has room for the type, then `body`.
 pub fn packet(tag: Tag, format: Format, body: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(body.len() + 6);
     match format {
-        Format::Legacy => legacy_header(&mut out, tag, body.len()),
-        Format::OpenPgp => {
+        // The legacy form has four bits for the type.
+        Format::Legacy if (tag as u8) < 16 => legacy_header(&mut out, tag, body.len()),
+        Format::Legacy | Format::OpenPgp => {
             out.push(0xC0 | tag as u8);
             put_length(&mut out, body.len());
         }

@@ -233,7 +233,7 @@ pub struct Get {
     /// Write to this file instead of standard output
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
-    /// Ask for the binary form instead of armor
+    /// Write the binary form instead of armor
     #[arg(long)]
     pub bin: bool,
 }

@@ -8,6 +8,7 @@ mod index;
 
 use crate::cli;
 use address::{Address, BadAddress};
+use keyrink_openpgp::armor;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -44,16 +45,7 @@ pub fn get(arguments: &cli::Get) -> Result<(), ClientError> {
     let keyserver = Keyserver::new(&arguments.server)?;
     let options = if arguments.bin { "mr,bin" } else { "mr" };
     let body = keyserver.lookup("get", options, &arguments.search)?;
-    let armored = body
-        .trim_ascii_start()
-        .starts_with(b"-----BEGIN PGP PUBLIC KEY BLOCK-----");
-    let binary = body.first().is_some_and(|octet| octet & 0x80 != 0);
-    match arguments.bin {
-        false if !armored => return Err(keyserver.unexpected("no armored certificate")),
-        true if armored => return Err(keyserver.unexpected("armor only: leave out --bin")),
-        true if !binary => return Err(keyserver.unexpected("no certificate")),
-        _ => {}
-    }
+    let body = in_form(body, arguments.bin).ok_or_else(|| keyserver.unexpected("no certificate"))?;
     match &arguments.output {
         Some(path) => std::fs::write(path, body).map_err(|error| ClientError::Write(path.clone(), error)),
         None => io::stdout()
@@ -81,6 +73,27 @@ pub fn search(arguments: &cli::Search) -> Result<(), ClientError> {
         .try_for_each(|certificate| write!(out, "{certificate}"))
         .map_err(|error| ClientError::Write("standard output".into(), error))
 }
+
+/// Certificates in the form wanted, whatever form they came in; `None` if they are none.
+fn in_form(body: Vec<u8>, binary: bool) -> Option<Vec<u8>> {
+    let is_armored = body
+        .trim_ascii_start()
+        .starts_with(b"-----BEGIN PGP PUBLIC KEY BLOCK-----");
+    let is_binary = body.first().is_some_and(|octet| octet & PACKET_BIT != 0);
+    match (is_armored, is_binary) {
+        (true, _) if binary => armor::decode(&body).ok(),
+        (_, true) if !binary => {
+            let mut armored = Vec::new();
+            armor::encode(armor::PUBLIC_KEY_BLOCK, &body, &mut armored);
+            Some(armored)
+        }
+        (true, _) | (_, true) => Some(body),
+        (false, false) => None,
+    }
+}
+
+/// Set in the first octet of every packet (RFC 9580, section 4.2).
+const PACKET_BIT: u8 = 0x80;
 
 /// A server to ask and the means to do so.
 struct Keyserver {
@@ -257,7 +270,21 @@ mod tests {
         let (result, _) = get_from(b"HTTP/1.0 500 Oh\r\n\r\n<html>\n<h1>Too many \x1b[31mhits</h1>", "x");
         assert!(result.unwrap_err().ends_with("answered 500: Too many \\u{1b}[31mhits"));
         let (result, _) = get_from(b"HTTP/1.0 200 OK\r\n\r\n<html>hello", "x");
-        assert!(result.unwrap_err().ends_with("sent no armored certificate"));
+        assert!(result.unwrap_err().ends_with("sent no certificate"));
+    }
+
+    #[test]
+    fn certificates_take_the_form_wanted() {
+        let binary = b"\x99\0\x01\x04".to_vec();
+        let armored = in_form(binary.clone(), false).unwrap();
+        assert!(armored.starts_with(b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n"));
+        assert_eq!(in_form(armored.clone(), true), Some(binary.clone()));
+        assert_eq!(in_form(armored.clone(), false), Some(armored));
+        assert_eq!(in_form(binary.clone(), true), Some(binary));
+        assert_eq!(
+            (in_form(b"<html>".to_vec(), true), in_form(Vec::new(), false)),
+            (None, None)
+        );
     }
 
     #[test]

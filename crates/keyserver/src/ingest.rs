@@ -12,6 +12,7 @@ use keyrink_openpgp::merge::merge;
 use keyrink_openpgp::packet::key::Fingerprint;
 use keyrink_openpgp::packet::signature::Signature;
 use keyrink_openpgp::policy::Limits;
+use keyrink_openpgp::project::is_served;
 use keyrink_openpgp::read::{Incoming, Keyring};
 use keyrink_openpgp::terms::Term;
 use keyrink_openpgp::verify;
@@ -233,7 +234,8 @@ impl Ingest {
         }
     }
 
-    /// A copy of the stored certificate that a bare signature belongs to, with nothing but what the signature needs.
+    /// A copy of the stored certificate that a bare signature belongs to, with nothing but what the signature needs;
+    /// none if it is forged.
     fn place(&self, signature: &[u8]) -> Result<Option<Cert>, StoreError> {
         let Some(read) = Signature::read(signature) else {
             return Ok(None);
@@ -251,8 +253,12 @@ impl Ingest {
                 let Ok(mut cert) = Cert::decode(&stored.data) else {
                     continue;
                 };
-                if verify::place(&mut cert, signature) {
-                    return Ok(only(&cert, signature));
+                let alone = verify::place(&mut cert, signature).then(|| only(&cert, signature));
+                let Some(mut alone) = alone.flatten() else { continue };
+                verify::verify(&mut alone, None);
+                let mut signatures = alone.components().iter().flat_map(|component| &component.signatures);
+                if signatures.any(|signature| is_served(&signature.facts)) {
+                    return Ok(Some(alone));
                 }
             }
         }

@@ -70,12 +70,12 @@
 //!     match walker.poll(now) {
 //!         Action::Send(bytes) => solver.receive(now, &bytes),
 //!         Action::Wait(_) => {}
-//!         Action::Finish(outcome) => walked = Some(outcome),
+//!         Action::Finish(outcome) => walked = walked.or(Some(outcome)),
 //!     }
 //!     match solver.poll(now) {
 //!         Action::Send(bytes) => walker.receive(now, &bytes),
 //!         Action::Wait(_) => {}
-//!         Action::Finish(outcome) => solved = Some(outcome),
+//!         Action::Finish(outcome) => solved = solved.or(Some(outcome)),
 //!     }
 //! }
 //! let element = |byte: u8| dataset.element_from_bytes(&[byte; 16]).unwrap();

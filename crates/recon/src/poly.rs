@@ -2,7 +2,7 @@
 //!
 //! The degrees here are at most [`SAMPLES`](crate::dataset::SAMPLES), so the school methods are the
 //! fastest ones, and every loop is bounded by the degree, the bits of the modulus, or
-//! [`ATTEMPTS_MAX`].
+//! `ATTEMPTS_MAX`.
 
 use crate::field::{Field, Residue, bits_from_top};
 use crate::random::Random;
@@ -133,7 +133,7 @@ impl<const L: usize> Poly<L> {
     /// `x^((p-1)/2) - 1`, so the common divisor with that polynomial, shifted by a random number, is
     /// likely to hold some roots and not others.
     ///
-    /// None is also the answer when [`ATTEMPTS_MAX`] shifts in a row did not tell any apart.
+    /// None is also the answer when `ATTEMPTS_MAX` shifts in a row did not tell any apart.
     pub fn roots(&self, field: &Field<L>, random: &mut Random) -> Option<Vec<Residue<L>>> {
         let mut roots = Vec::with_capacity(self.0.len());
         if self.degree()? < 2 || self.is_simple_quadratic(field) {

@@ -17,7 +17,8 @@
 //!
 //! Both end with an [`Outcome`]: the elements the peer has and this side lacks, and why it ended.
 //! Time is a `Duration` since any moment the caller likes, the same for the whole connection.
-//! Read and write the socket at the same time; a peer may do so, too.
+//! Go on reading while writing, as long as [`Session::wants_input`] says so: two peers that only
+//! write wait for each other.
 
 mod channel;
 mod handshake;
@@ -50,6 +51,10 @@ pub trait Session {
     /// Learns that nothing more will come from the peer.
     fn closed(&mut self, now: Duration);
 
+    /// Whether to go on reading from the peer. While this is false, too much waits to be written:
+    /// leave the peer's bytes in the socket, or a peer that asks and never reads fills the memory.
+    fn wants_input(&self) -> bool;
+
     /// Says what to do next. Call it after everything that happens, until it says to wait.
     fn poll(&mut self, now: Duration) -> Action<Self::Outcome>;
 }
@@ -61,7 +66,8 @@ pub enum Action<T> {
     Send(Vec<u8>),
     /// Wait for bytes or for this time, whichever comes first.
     Wait(Duration),
-    /// It is over. A handshake that succeeded hands the connection on; everything else closes it.
+    /// It is over, and this is said once: do not poll again. A handshake that succeeded hands the
+    /// connection on; everything else closes it.
     Finish(T),
 }
 

@@ -13,7 +13,7 @@ use keyrink_recon::dataset::{Dataset, Summary, Unfit};
 use keyrink_recon::element::{Element, Prefix, Value};
 use keyrink_recon::poly::Poly;
 use keyrink_recon::random::Random;
-use keyrink_recon::session::{Budget, End, Fault, Late, Limit, Outcome, Session, Solver, Walker};
+use keyrink_recon::session::{Action, Budget, End, Fault, Late, Limit, Outcome, Session, Solver, Walker};
 use keyrink_recon::tree::{Nodes, Tree, Unavailable};
 use keyrink_recon::wire::{Kind, Message, WireError};
 
@@ -455,6 +455,31 @@ fn endless_elements_and_requests() {
     let poly = Message::Poly(Prefix::ROOT, dataset.empty());
     assert_eq!(end(&encode(&dataset, &vec![poly; 51])), End::Limit(Limit::Requests));
     assert_eq!(end(&vec![0; (1 << 20) + 1]), End::Limit(Limit::Bytes));
+}
+
+#[test]
+fn asking_without_reading() {
+    let dataset = v2();
+    let many = ours(&dataset, 15_000);
+    let mut solver = solver(&dataset, &many, vec![Prefix::ROOT]);
+    let all = Message::Full(Prefix::ROOT, Vec::new());
+    let mut requests = vec![all; 40];
+    requests.push(Message::Done);
+    solver.receive(Duration::ZERO, &encode(&dataset, &requests));
+    assert!(!solver.wants_input());
+    let mut sent = 0;
+    let outcome = loop {
+        match solver.poll(Duration::ZERO) {
+            Action::Send(bytes) => {
+                assert!(bytes.len() < 2 << 20, "only a few replies are held at a time");
+                sent += bytes.len();
+            }
+            Action::Wait(_) => panic!("there is more to answer"),
+            Action::Finish(outcome) => break outcome,
+        }
+    };
+    assert_eq!((outcome.end, outcome.tally.requests), (End::Complete, 40));
+    assert!(sent > 38 * 15_000 * 33);
 }
 
 #[test]

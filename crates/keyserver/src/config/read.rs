@@ -179,9 +179,9 @@ impl Reader {
                 self.value_from_text(section, key, &text, place);
             } else if let Some(&(section, key)) = from_file {
                 self.value_from_file(section, key, Path::new(&text), place);
-            } else {
-                let known: Vec<_> = variables.keys().map(String::as_str).collect();
-                self.problem(place, format!("no such key{}", suggestion(&name, &known)));
+            } else if let Some(meant) = nearest(&name, variables.keys().map(String::as_str)) {
+                // Others may use our prefix for purposes of their own, so only what looks like a slip is one.
+                self.problem(place, format!("no such key; did you mean \"{meant}\"?"));
             }
         }
     }
@@ -349,13 +349,20 @@ fn lines(problems: &[Problem]) -> String {
 
 /// Names what was probably meant, or all there is.
 fn suggestion(wrong: &str, known: &[&str]) -> String {
-    let nearest = known.iter().map(|name| (distance(wrong, name), name)).min();
-    match nearest {
-        Some((distance, name)) if distance <= 2.max(wrong.len() / 4) => format!("; did you mean \"{name}\"?"),
-        _ if known.len() <= 20 => format!("; known are {}", known.join(", ")),
-        _ => "; `keyrink config show` lists what there is".into(),
+    match nearest(wrong, known.iter().copied()) {
+        Some(meant) => format!("; did you mean \"{meant}\"?"),
+        None => format!("; known are {}", known.join(", ")),
     }
 }
+
+/// The known name that differs from a wrong one by a slip.
+fn nearest<'a>(wrong: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let (distance, name) = known.map(|name| (distance(wrong, name), name)).min()?;
+    (distance <= SLIP_MAX).then_some(name)
+}
+
+/// Letters that are wrong, missing or too many in a slip.
+const SLIP_MAX: usize = 2;
 
 /// Levenshtein's distance of two short names, in characters.
 fn distance(from: &str, to: &str) -> usize {
@@ -446,6 +453,7 @@ mod tests {
             ("KEYRINK_HTTP_CONTACT", "true"),
             ("KEYRINK_LOG_FORMAT", "json"),
             ("KEYRINK_SEARCH_WORDS", "true"),
+            ("KEYRINK_HTTP_PORT", "of somebody else"),
             ("PATH", "/bin"),
         ])
         .unwrap();

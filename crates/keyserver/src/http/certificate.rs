@@ -61,6 +61,11 @@ impl<'a> Certificate<'a> {
         }
         let primary = components.remove(0);
         let key = primary.entry.key.ok_or(Damaged)?;
+        // People look at the first one: it must not be one that its owner took back.
+        components.sort_by_key(|component| {
+            let status = &component.entry.status;
+            (status.revoked.is_some(), !status.main)
+        });
         Ok(Some(Self {
             key,
             primary,
@@ -68,12 +73,12 @@ impl<'a> Certificate<'a> {
         }))
     }
 
-    /// Its user ids, the main one first.
+    /// Its user ids, the main one first and revoked ones last.
     pub(super) fn user_ids(&self) -> impl Iterator<Item = &Component<'a>> {
         self.rest.iter().filter(|component| component.entry.tag == tag::USER_ID)
     }
 
-    /// Its subkeys.
+    /// Its subkeys, revoked ones last.
     pub(super) fn subkeys(&self) -> impl Iterator<Item = (KeyEntry, &Component<'a>)> {
         self.rest
             .iter()

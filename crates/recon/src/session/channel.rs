@@ -71,9 +71,19 @@ impl<const L: usize> Channel<L> {
         message.encode(&self.dataset, &mut self.output);
     }
 
-    /// Bytes written and not yet sent.
-    pub(super) fn waiting(&self) -> usize {
-        self.output.len()
+    /// Whether so much is written that nothing more should be read before it has left. If so, it
+    /// may leave.
+    pub(super) fn is_full(&mut self, limit: usize) -> bool {
+        let full = self.output.len() > limit;
+        if full {
+            self.release();
+        }
+        full
+    }
+
+    /// Whether less than a limit is written and not sent.
+    pub(super) fn has_room(&self, limit: usize) -> bool {
+        self.output.len() <= limit
     }
 
     /// Lets everything written leave.

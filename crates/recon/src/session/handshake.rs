@@ -225,6 +225,10 @@ impl Session for Handshake {
         self.fail(Failure::Disconnected);
     }
 
+    fn wants_input(&self) -> bool {
+        !matches!(self.state, State::Ended(_))
+    }
+
     fn poll(&mut self, now: Duration) -> Action<Self::Outcome> {
         if now >= self.deadline {
             self.fail(Late::Configuration.into());

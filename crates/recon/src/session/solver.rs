@@ -18,7 +18,7 @@ use crate::solve::{Difference, solve};
 use crate::tree::{Nodes, Unavailable};
 use crate::wire::{FrameReader, Message};
 
-/// Replies beyond this many bytes leave without a Flush.
+/// Replies beyond this many bytes leave without a Flush, and no request is read before they have.
 const REPLIES_MAX: usize = 1 << 20;
 
 /// The prefix is outside what the configurations agreed on.
@@ -68,10 +68,14 @@ impl<const L: usize, N: Nodes<L>> Solver<L, N> {
     fn advance(&mut self, received: Result<(), End>) {
         let mut state = received;
         while self.channel.is_open() {
-            state = match state.and_then(|()| self.channel.next_message()) {
-                Ok(Some(message)) => self.take(message),
-                Ok(None) => return,
+            state = match state {
                 Err(end) => return self.finish(end),
+                Ok(()) if self.channel.is_full(REPLIES_MAX) => return,
+                Ok(()) => match self.channel.next_message() {
+                    Ok(Some(message)) => self.take(message),
+                    Ok(None) => return,
+                    Err(end) => Err(end),
+                },
             };
         }
     }
@@ -115,9 +119,6 @@ impl<const L: usize, N: Nodes<L>> Solver<L, N> {
             None => reply(self)?,
         };
         self.channel.write(&reply);
-        if self.channel.waiting() > REPLIES_MAX {
-            self.channel.release();
-        }
         Ok(())
     }
 
@@ -214,6 +215,10 @@ impl<const L: usize, N: Nodes<L>> Session for Solver<L, N> {
 
     fn closed(&mut self, _now: Duration) {
         self.finish(End::Disconnected);
+    }
+
+    fn wants_input(&self) -> bool {
+        self.channel.has_room(REPLIES_MAX)
     }
 
     fn poll(&mut self, now: Duration) -> Action<Outcome<L>> {

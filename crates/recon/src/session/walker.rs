@@ -20,6 +20,10 @@ use crate::random::Random;
 use crate::tree::Nodes;
 use crate::wire::{FrameReader, Message};
 
+/// With more bytes than this waiting to leave, no reply is read. Requests are small; it takes the
+/// elements that answer many a FullElements to come here.
+const OUTPUT_MAX: usize = 8 << 20;
+
 /// The walker of one session.
 #[derive(Debug)]
 pub struct Walker<const L: usize, N> {
@@ -97,6 +101,9 @@ impl<const L: usize, N: Nodes<L>> Walker<L, N> {
 
     /// Does one thing; false if there is nothing to do but wait.
     fn step(&mut self) -> Result<bool, End> {
+        if self.channel.is_full(OUTPUT_MAX) {
+            return Ok(false);
+        }
         match self.expected.front() {
             Some(Expected::FlushEnd) => {
                 self.expected.pop_front();
@@ -223,6 +230,10 @@ impl<const L: usize, N: Nodes<L>> Session for Walker<L, N> {
 
     fn closed(&mut self, _now: Duration) {
         self.finish(End::Disconnected);
+    }
+
+    fn wants_input(&self) -> bool {
+        self.channel.has_room(OUTPUT_MAX)
     }
 
     fn poll(&mut self, now: Duration) -> Action<Outcome<L>> {

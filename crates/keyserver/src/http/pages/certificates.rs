@@ -72,7 +72,7 @@ fn summary(certificate: &Certificate<'_>, frame: Frame<'_>, digest: Option<&str>
         @if let Some(digest) = digest { p.quiet { "MD5 for SKS: " code { (digest) } } }
         ul.names {
             @for user_id in user_ids {
-                li { (visible::octets(user_id.entry.body)) (badge(user_id.standing(frame.now))) }
+                li { (name(Some(user_id))) (badge(user_id.standing(frame.now))) }
             }
         }
         (downloads(fingerprint))
@@ -94,7 +94,7 @@ fn details(certificate: &Certificate<'_>, frame: Frame<'_>, digest: Option<&str>
         @for user_id in certificate.user_ids() {
             section.part {
                 h3 {
-                    (visible::octets(user_id.entry.body))
+                    (name(Some(user_id)))
                     @if user_id.entry.status.main { span.badge.main { "main" } }
                     (badge(user_id.standing(now)))
                 }

@@ -1,0 +1,269 @@
+//! Programs that people use, against the real server: GnuPG and Sequoia.
+
+mod common;
+
+use std::process::Output;
+
+use common::{Node, debian};
+use keyrink_testkit::http::Client;
+use keyrink_testkit::keyring::entries;
+use keyrink_testkit::peers::{Gpg, Keyrink, Sq};
+use keyrink_testkit::{Certificate, HOSTILE_USER_IDS, Key, Reason, generate};
+
+#[test]
+fn gpg_receives_certificates_of_debian() {
+    let node = Node::new();
+    node.load(&[&debian("role-keys"), &debian("maintainers")]);
+    let server = node.serve();
+    let keyring = std::fs::read(debian("role-keys")).unwrap();
+    let sent: Vec<String> = entries(&keyring).iter().map(|entry| entry.fingerprint()).collect();
+    let (local, remote) = (Gpg::new().unwrap(), Gpg::new().unwrap());
+    local.import(&keyring).unwrap();
+    let arguments: Vec<&str> = ["--recv-keys"]
+        .into_iter()
+        .chain(sent.iter().map(String::as_str))
+        .collect();
+    remote.with_keyserver(server.http(), &arguments).unwrap();
+    let (mut expected, mut found) = (local.fingerprints().unwrap(), remote.fingerprints().unwrap());
+    expected.sort();
+    found.sort();
+    assert_eq!(expected, found);
+    // GnuPG itself drops what it cannot use, so that both keyrings must list the same.
+    for fingerprint in &sent {
+        let list = ["--with-colons", "--list-keys", fingerprint];
+        let keys = |gpg: &Gpg| -> Vec<String> {
+            let lines = text(&gpg.run(&list).unwrap());
+            let mut lines: Vec<String> = lines
+                .lines()
+                .filter(|line| {
+                    ["pub:", "sub:", "uid:", "fpr:"]
+                        .iter()
+                        .any(|kind| line.starts_with(kind))
+                })
+                .map(without_origin)
+                .collect();
+            lines.sort();
+            lines
+        };
+        assert_eq!(keys(&local), keys(&remote), "{fingerprint}");
+    }
+}
+
+#[test]
+fn gpg_sends_and_another_gpg_receives() {
+    let (node, alice) = (Node::new(), Gpg::new().unwrap());
+    let server = node.serve();
+    let signer = Certificate::v4(1, "bob").user_id("Bob <bob@example.org>");
+    let sent = Certificate::v4(1, "alice")
+        .user_id("Alice Ærøskøbing <alice@example.org>")
+        .certified_by(signer.primary())
+        .signing_subkey("alice/sign")
+        .encryption_subkey("alice/encrypt");
+    alice.import(&[sent.to_bytes(), signer.to_bytes()].concat()).unwrap();
+    let (fingerprint, other) = (sent.fingerprint(), signer.fingerprint());
+    alice
+        .with_keyserver(server.http(), &["--send-keys", &fingerprint, &other])
+        .unwrap();
+    let bob = Gpg::new().unwrap();
+    // By default, GnuPG takes nothing but self-signatures from keyservers.
+    let options = "no-self-sigs-only,no-import-clean";
+    let receive = ["--keyserver-options", options, "--recv-keys", &fingerprint, &other];
+    bob.with_keyserver(server.http(), &receive).unwrap();
+    let check = |gpg: &Gpg| {
+        let lines = text(&gpg.run(&["--with-colons", "--check-sigs", &fingerprint]).unwrap());
+        let mut lines: Vec<String> = lines.lines().skip(1).map(without_origin).collect();
+        lines.sort();
+        lines
+    };
+    assert_eq!(check(&alice), check(&bob));
+    let signatures = check(&bob).iter().filter(|line| line.starts_with("sig:!")).count();
+    assert_eq!(signatures, 4, "{:?}", check(&bob));
+}
+
+#[test]
+fn gpg_learns_of_a_revocation_when_it_refreshes() {
+    let before = generate::certificate(3, 1);
+    let node = Node::with(&[&before.to_bytes()]);
+    let (server, gpg) = (node.serve(), Gpg::new().unwrap());
+    gpg.with_keyserver(server.http(), &["--recv-keys", &before.fingerprint()])
+        .unwrap();
+    let listing = |gpg: &Gpg| text(&gpg.run(&["--with-colons", "--list-keys"]).unwrap());
+    assert!(!listing(&gpg).contains("pub:r:"));
+    let revoked = generate::certificate(3, 1).revoke(Reason::Compromised);
+    let answer = Client::new(server.http()).add(&revoked.armored()).unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    gpg.with_keyserver(server.http(), &["--refresh-keys"]).unwrap();
+    assert!(listing(&gpg).contains("pub:r:"), "{}", listing(&gpg));
+}
+
+#[test]
+fn gpg_finds_user_ids_in_every_form() {
+    let names = [
+        "Alice Example <alice@example.org>",
+        "Þórbergur Ærøskøbing <thor@example.org>",
+        "田中 太郎 <tanaka@example.org>",
+    ];
+    let keyring: Vec<u8> = (1..)
+        .zip(names)
+        .flat_map(|(seed, name)| person(seed, name).to_bytes())
+        .collect();
+    let node = Node::with(&[&keyring]);
+    let server = node.serve();
+    for (seed, name) in (1..).zip(names) {
+        let fingerprint = person(seed, name).fingerprint();
+        let address = name.split_once('<').unwrap().1.trim_end_matches('>');
+        let forms = [
+            format!("={name}"),
+            name.to_owned(),
+            address.to_owned(),
+            format!("<{address}>"),
+            format!("0x{fingerprint}"),
+            fingerprint[24..].to_owned(),
+        ];
+        for form in forms {
+            let found = search(&server, &form);
+            assert!(found.contains(&fingerprint), "{form}: {found}");
+            assert!(found.contains("info:1:1"), "{form}: {found}");
+        }
+    }
+}
+
+#[test]
+fn gpg_understands_what_is_revoked_and_expired() {
+    let people = [
+        person(1, "Good <good@example.org>"),
+        person(2, "Revoked <revoked@example.org>").revoke(Reason::Retired),
+        Certificate::v4(3, "person")
+            .expires_after(1000)
+            .user_id("Old <old@example.org>"),
+    ];
+    let keyring: Vec<u8> = people.iter().flat_map(Certificate::to_bytes).collect();
+    let node = Node::with(&[&keyring]);
+    let server = node.serve();
+    for (person, flags, address) in [
+        (&people[0], "", "good"),
+        (&people[1], "r", "revoked"),
+        (&people[2], "e", "old"),
+    ] {
+        let found = search(&server, &format!("{address}@example.org"));
+        let line = found.lines().find(|line| line.starts_with("pub:")).unwrap();
+        let fields: Vec<&str> = line.split(':').collect();
+        assert_eq!(fields[1], person.fingerprint(), "{found}");
+        assert_eq!(fields[6], flags, "{found}");
+    }
+    // What GnuPG tells a person about these keys.
+    let said = |address: &str| {
+        let gpg = Gpg::new().unwrap();
+        let failed = gpg.with_keyserver(server.http(), &["--search-keys", &format!("{address}@example.org")]);
+        match failed {
+            Ok(output) => text(&output),
+            Err(error) => error.to_string(),
+        }
+    };
+    assert!(said("revoked").contains("(revoked)"), "{}", said("revoked"));
+    assert!(said("old").contains("(expired)"), "{}", said("old"));
+    assert!(!said("good").contains("(revoked)") && !said("good").contains("(expired)"));
+}
+
+#[test]
+fn hostile_user_ids_reach_gpg_unharmed() {
+    let ids = HOSTILE_USER_IDS.iter().filter(|id| !id.is_empty());
+    let mallory = ids.fold(Certificate::v4(1, "mallory"), |mallory, id| mallory.user_id(id));
+    let node = Node::with(&[&mallory.to_bytes()]);
+    let (server, gpg) = (node.serve(), Gpg::new().unwrap());
+    let found = search(&server, "quote@example.org");
+    let count = |kind: &str| found.lines().filter(|line| line.starts_with(kind)).count();
+    assert_eq!(
+        (count("pub:"), count("uid:")),
+        (1, HOSTILE_USER_IDS.len() - 1),
+        "{found}"
+    );
+    let fingerprint = mallory.fingerprint();
+    gpg.with_keyserver(server.http(), &["--recv-keys", &fingerprint])
+        .unwrap();
+    let direct = Gpg::new().unwrap();
+    direct.import(&mallory.to_bytes()).unwrap();
+    let list = |gpg: &Gpg| {
+        let listing = text(&gpg.run(&["--with-colons", "--list-keys"]).unwrap());
+        let mut ids: Vec<String> = listing
+            .lines()
+            .filter_map(|line| {
+                line.split(':')
+                    .nth(9)
+                    .filter(|_| line.starts_with("uid:"))
+                    .map(str::to_owned)
+            })
+            .collect();
+        ids.sort();
+        ids
+    };
+    assert_eq!(list(&gpg), list(&direct));
+}
+
+#[test]
+fn gpg_is_told_when_there_is_nothing() {
+    let node = Node::new();
+    let (server, gpg) = (node.serve(), Gpg::new().unwrap());
+    let missing = Key::primary(9, "nobody");
+    let fingerprint = keyrink_testkit::hex(&missing.fingerprint());
+    let error = gpg
+        .with_keyserver(server.http(), &["--recv-keys", &fingerprint])
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("No data"), "{error}");
+    // After an answer that there is nothing, GnuPG must go on using this server.
+    let there = person(1, "There <there@example.org>");
+    Client::new(server.http()).add(&there.armored()).unwrap();
+    gpg.with_keyserver(server.http(), &["--recv-keys", &there.fingerprint()])
+        .unwrap();
+}
+
+#[test]
+fn sequoia_gets_and_sends() {
+    let node = Node::new();
+    node.load(&[&debian("role-keys")]);
+    let (server, sq) = (node.serve(), Sq::new().unwrap());
+    let keyring = std::fs::read(debian("role-keys")).unwrap();
+    let known = entries(&keyring).remove(0).fingerprint();
+    let got = sq.get(server.http(), &known).unwrap();
+    assert_eq!(entries(&got)[0].fingerprint(), known);
+
+    let sent = Certificate::v4(1, "erin")
+        .user_id("Erin <erin@example.org>")
+        .signing_subkey("erin/sign");
+    sq.send(server.http(), &sent.to_bytes()).unwrap();
+    for query in [
+        sent.fingerprint(),
+        sent.fingerprint()[24..].to_owned(),
+        "erin@example.org".to_owned(),
+    ] {
+        let got = sq.get(server.http(), &query).unwrap();
+        let said = sq.inspect(&got).unwrap();
+        assert!(said.contains("Erin") && !said.contains("Invalid"), "{query}: {said}");
+    }
+    assert!(sq.get(server.http(), "nobody@example.org").is_err());
+}
+
+/// A line of a listing without what GnuPG notes about the server that it comes from.
+fn without_origin(line: &str) -> String {
+    let fields: Vec<&str> = line.split(':').take(17).collect();
+    fields.join(":")
+}
+
+fn person(seed: u64, name: &str) -> Certificate {
+    Certificate::v4(seed, "person").user_id(name)
+}
+
+/// The lines that GnuPG hands on from the server for a search; the server's own first line included.
+fn search(server: &Keyrink, text_searched: &str) -> String {
+    let gpg = Gpg::new().unwrap();
+    let arguments = ["--with-colons", "--search-keys", text_searched];
+    match gpg.with_keyserver(server.http(), &arguments) {
+        Ok(output) => text(&output),
+        Err(error) => error.to_string(),
+    }
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}

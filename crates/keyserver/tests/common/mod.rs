@@ -1,0 +1,142 @@
+//! The program on a store in a throw-away folder, as these tests use it.
+#![allow(dead_code, reason = "each test program uses a part of this")]
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use keyrink_testkit::http::{Answer, Client};
+use keyrink_testkit::peers::{Keyrink, KeyrinkOptions};
+
+/// The program under test.
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_keyrink");
+
+/// A store and what is done with it.
+pub struct Node {
+    folder: tempfile::TempDir,
+}
+
+/// How a command ended and what it wrote.
+#[derive(Debug)]
+pub struct Finished {
+    pub code: Option<i32>,
+    pub out: String,
+    pub err: String,
+}
+
+impl Node {
+    pub fn new() -> Self {
+        Self {
+            folder: tempfile::Builder::new().prefix("keyrink-").tempdir().unwrap(),
+        }
+    }
+
+    /// A node that holds `keyrings`.
+    pub fn with(keyrings: &[&[u8]]) -> Self {
+        let node = Self::new();
+        let file = node.file("first.pgp", &keyrings.concat());
+        node.load(&[&file]);
+        node
+    }
+
+    /// The store.
+    pub fn data(&self) -> PathBuf {
+        self.path("data")
+    }
+
+    /// A path beside the store.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Writes a file beside the store.
+    pub fn file(&self, name: &str, octets: &[u8]) -> PathBuf {
+        let path = self.path(name);
+        fs::write(&path, octets).unwrap();
+        path
+    }
+
+    /// `keyrink COMMAND --data STORE ARGUMENTS`, not started yet.
+    pub fn command(&self, name: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(PROGRAM);
+        command.arg(name).arg("--data").arg(self.data()).args(arguments);
+        command
+    }
+
+    /// Runs a subcommand to its end.
+    pub fn run(&self, name: &str, arguments: &[&str]) -> Finished {
+        finish(self.command(name, arguments), b"")
+    }
+
+    /// Runs a subcommand that has to succeed; what it wrote to standard output.
+    pub fn succeed(&self, name: &str, arguments: &[&str]) -> String {
+        let finished = self.run(name, arguments);
+        assert_eq!(finished.code, Some(0), "{name} {arguments:?}: {finished:?}");
+        finished.out
+    }
+
+    /// Loads files; the report.
+    pub fn load(&self, paths: &[&Path]) -> String {
+        let paths: Vec<&str> = paths.iter().map(|path| path.to_str().unwrap()).collect();
+        self.succeed("load", &paths)
+    }
+
+    /// The report of a check that has to be clean.
+    pub fn check(&self) -> String {
+        self.succeed("check", &[])
+    }
+
+    /// Starts the server.
+    pub fn serve(&self) -> Keyrink {
+        self.serve_with(&[], &[])
+    }
+
+    /// Starts the server with settings such as `KEYRINK_HTTP_BODY_SECONDS=1`, and further arguments.
+    pub fn serve_with(&self, settings: &[&str], arguments: &[&str]) -> Keyrink {
+        let wrapper = [&["env"], settings].concat();
+        let options = KeyrinkOptions {
+            program: PROGRAM.into(),
+            data: self.data(),
+            arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(),
+            wrapper: wrapper.iter().map(|word| (*word).to_owned()).collect(),
+        };
+        Keyrink::start_with(&options).unwrap()
+    }
+}
+
+/// Runs a command that gets `input`.
+pub fn finish(mut command: Command, input: &[u8]) -> Finished {
+    let command = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    // A command that fails early need not read everything.
+    let _ = child.stdin.take().unwrap().write_all(input);
+    let output = child.wait_with_output().unwrap();
+    Finished {
+        code: output.status.code(),
+        out: String::from_utf8_lossy(&output.stdout).into_owned(),
+        err: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+/// `op=get` of a fingerprint.
+pub fn get(client: &mut Client, fingerprint: &str) -> Answer {
+    client
+        .get(&format!("/pks/lookup?op=get&search=0x{fingerprint}"))
+        .unwrap()
+}
+
+/// One of Debian's keyrings.
+pub fn debian(name: &str) -> PathBuf {
+    let path = PathBuf::from(format!("/usr/share/keyrings/debian-{name}.gpg"));
+    assert!(path.exists(), "{}: apt-get install debian-keyring", path.display());
+    path
+}
+
+/// The folder of vectors.
+pub fn datasets() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../testdata/datasets")
+}

@@ -1,0 +1,227 @@
+//! Clients that are slow, and a machine in trouble.
+
+mod common;
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::{Node, get};
+use keyrink_testkit::generate;
+use keyrink_testkit::http::Client;
+use keyrink_testkit::peers::Keyrink;
+
+#[test]
+fn slow_clients_are_cut_and_others_served_meanwhile() {
+    let node = Node::with(&[&generate::certificate(1, 0).to_bytes()]);
+    let settings = ["KEYRINK_HTTP_HEADER_SECONDS=1", "KEYRINK_HTTP_BODY_SECONDS=1"];
+    let server = node.serve_with(&settings, &[]);
+    let begin = Instant::now();
+    let slow = [
+        ("", ""),
+        ("GET /pks/lookup?op=get HTTP/1.1\r\nHost: a\r\nX-Slow: ", ""),
+        (
+            "POST /pks/add HTTP/1.1\r\nHost: a\r\nContent-Type: text/plain\r\nContent-Length: 1000\r\n\r\nabc",
+            "HTTP/1.1 408 ",
+        ),
+    ];
+    let connections = slow.map(|(sent, expected)| {
+        let mut connection = TcpStream::connect(server.http()).unwrap();
+        connection.write_all(sent.as_bytes()).unwrap();
+        (connection, expected)
+    });
+    let mut client = Client::new(server.http());
+    assert_eq!(get(&mut client, &generate::certificate(1, 0).fingerprint()).status, 200);
+    for (connection, expected) in connections {
+        let answer = rest(connection);
+        assert!(
+            answer.starts_with(expected) && answer.is_empty() == expected.is_empty(),
+            "{answer}"
+        );
+    }
+    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+}
+
+#[test]
+fn a_stop_finishes_what_was_begun() {
+    let node = Node::new();
+    let mut server = node.serve();
+    let certificate = generate::certificate(2, 0);
+    let body = certificate.to_bytes();
+    let mut connection = TcpStream::connect(server.http()).unwrap();
+    let length = body.len();
+    let head = format!(
+        "POST /pks/add HTTP/1.1\r\nHost: a\r\nContent-Type: application/pgp\r\nContent-Length: {length}\r\n\r\n"
+    );
+    connection.write_all(head.as_bytes()).unwrap();
+    connection.write_all(&body[..100]).unwrap();
+    thread::sleep(Duration::from_millis(200));
+    let stopping = thread::spawn(move || (server.terminate(), server));
+    thread::sleep(Duration::from_millis(200));
+    connection.write_all(&body[100..]).unwrap();
+    let answer = rest(connection);
+    assert!(
+        answer.starts_with("HTTP/1.1 200 ") && answer.contains("inserted"),
+        "{answer}"
+    );
+    let (status, server) = stopping.join().unwrap();
+    assert!(status.is_some_and(|status| status.success()), "{status:?}");
+    assert!(TcpStream::connect(server.http()).is_err());
+    let again = node.serve();
+    assert_eq!(
+        get(&mut Client::new(again.http()), &certificate.fingerprint()).status,
+        200
+    );
+}
+
+#[test]
+fn a_full_disk_is_told_and_survived() {
+    let Some(disk) = Disk::mount("size=4m") else { return };
+    let server = disk.serve();
+    let mut client = Client::new(server.http());
+    let refused = (0..20).find_map(|index| {
+        let answer = submit(&mut client, index);
+        (answer.0 != 200).then_some((index, answer))
+    });
+    let (refused, (status, sentence)) = refused.expect("4 MiB are full by now");
+    assert_eq!(status, 500, "{sentence}");
+    assert!(
+        sentence.contains("try again") || sentence.contains("full"),
+        "{sentence}"
+    );
+    // What is there can be read, and the server says how it is.
+    for index in (0..refused).map(|index| index * SUBMITTED) {
+        assert_eq!(
+            get(&mut client, &generate::certificate(3, index).fingerprint()).status,
+            200
+        );
+    }
+    disk.remount("size=64m");
+    assert_eq!(submit(&mut client, refused).0, 200, "room again, no restart");
+    disk.check();
+}
+
+#[test]
+fn a_disk_that_takes_no_writes_is_told_and_survived() {
+    let Some(disk) = Disk::mount("size=64m") else { return };
+    let server = disk.serve();
+    let mut client = Client::new(server.http());
+    assert_eq!(submit(&mut client, 0).0, 200);
+    // A quota behaves so too: every write fails, reading goes on.
+    disk.fill();
+    let (status, sentence) = (0..5)
+        .map(|index| submit(&mut client, 1 + index))
+        .find(|answer| answer.0 != 200)
+        .expect("no room");
+    assert_eq!(status, 500, "{sentence}");
+    assert_eq!(get(&mut client, &generate::certificate(3, 0).fingerprint()).status, 200);
+    std::fs::remove_file(disk.folder.join("filler")).unwrap();
+    assert_eq!(submit(&mut client, 10).0, 200, "room again, no restart");
+    disk.check();
+}
+
+#[test]
+fn a_store_that_cannot_be_opened_is_named() {
+    let node = Node::new();
+    let file = node.file("data", b"this is a file");
+    let finished = node.run("serve", &["--http", "127.0.0.1:0"]);
+    assert_eq!(finished.code, Some(1), "{finished:?}");
+    assert!(finished.err.contains(file.to_str().unwrap()), "{finished:?}");
+    std::fs::remove_file(&file).unwrap();
+    std::fs::create_dir(&file).unwrap();
+    node.file(
+        "data/keyrink.db",
+        b"this is no database, and longer than a header of one would be: 100 octets and more, so that it is read",
+    );
+    let finished = node.run("check", &[]);
+    assert_eq!(finished.code, Some(1), "{finished:?}");
+    assert!(
+        finished.err.contains("keyrink.db") || finished.err.contains(file.to_str().unwrap()),
+        "{finished:?}"
+    );
+}
+
+/// Certificates in one submission: some 350 kB.
+const SUBMITTED: u64 = 500;
+
+/// Status and text of the answer to submission number `index`.
+fn submit(client: &mut Client, index: u64) -> (u16, String) {
+    let mut octets = Vec::new();
+    generate::write(&mut octets, 3, index * SUBMITTED..(index + 1) * SUBMITTED).unwrap();
+    let fields = [("Content-Type", "application/octet-stream")];
+    let answer = client.request("POST", "/pks/add", &fields, &octets).unwrap();
+    (answer.status, answer.text())
+}
+
+fn rest(mut connection: TcpStream) -> String {
+    connection.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let mut answer = Vec::new();
+    // A server that cuts a connection may reset it; what arrived before counts.
+    let _ = connection.read_to_end(&mut answer);
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// A small file system of its own, with a store on it.
+struct Disk {
+    folder: PathBuf,
+    _node: Node,
+}
+
+impl Disk {
+    /// None, with a line that says so, where nobody may mount.
+    fn mount(options: &str) -> Option<Self> {
+        let node = Node::new();
+        let folder = node.path("disk");
+        std::fs::create_dir(&folder).unwrap();
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", options, "tmpfs"])
+            .arg(&folder)
+            .output();
+        if mounted.is_ok_and(|output| output.status.success()) {
+            return Some(Self { folder, _node: node });
+        }
+        eprintln!("skipped: a tmpfs cannot be mounted here (it takes root)");
+        None
+    }
+
+    fn remount(&self, options: &str) {
+        let options = format!("remount,{options}");
+        let status = Command::new("mount").args(["-o", &options]).arg(&self.folder).status();
+        assert!(status.unwrap().success());
+    }
+
+    /// Takes all the room that is left.
+    fn fill(&self) {
+        let mut filler = std::fs::File::create(self.folder.join("filler")).unwrap();
+        let piece = vec![1; 4096];
+        while filler.write_all(&piece).is_ok() {}
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
+    fn serve(&self) -> Keyrink {
+        Keyrink::start(Path::new(common::PROGRAM), &self.data()).unwrap()
+    }
+
+    fn check(&self) {
+        let output = Command::new(common::PROGRAM)
+            .arg("check")
+            .arg("--data")
+            .arg(self.data())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // The server may still be on its way out.
+        let _ = Command::new("umount").arg("-l").arg(&self.folder).status();
+    }
+}
