@@ -363,7 +363,7 @@ fn sources() -> Vec<File> {
     let paths = tracked().into_iter().filter(|path| path.ends_with(".rs"));
     let mut files: Vec<File> = paths
         .map(|path| File {
-            text: fs::read_to_string(root().join(&path)).unwrap(),
+            text: fs::read_to_string(root().join(&path)).expect("sources are UTF-8"),
             path,
             shipped: None,
         })
@@ -381,9 +381,9 @@ fn sources() -> Vec<File> {
 fn tracked() -> Vec<String> {
     let (root, mut found, mut folders) = (root(), Vec::new(), vec![String::new()]);
     while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(root.join(&folder)).unwrap() {
-            let entry = entry.unwrap();
-            let name = entry.file_name().into_string().unwrap();
+        for entry in fs::read_dir(root.join(&folder)).expect("the project can be read") {
+            let entry = entry.expect("the project can be read");
+            let name = entry.file_name().into_string().expect("names are UTF-8");
             if name.starts_with('.') || name == "target" {
                 continue;
             }
@@ -392,7 +392,7 @@ fn tracked() -> Vec<String> {
             } else {
                 format!("{folder}/{name}")
             };
-            match entry.file_type().unwrap().is_dir() {
+            match entry.file_type().expect("entries have a type").is_dir() {
                 true => folders.push(path),
                 false => found.push(path),
             }

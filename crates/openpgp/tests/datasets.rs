@@ -28,11 +28,15 @@ impl Certs {
             let known = self.0.remove(&id);
             verify(&mut cert, known.as_ref());
             let merged = match known {
-                Some(known) => merge(known, cert).unwrap(),
+                Some(known) => merge(known, cert).expect("copies of one key, and what was written, are read"),
                 None => cert,
             };
             let stored = merged.encode();
-            assert_eq!(Cert::decode(&stored).unwrap(), merged, "the stored form reads back");
+            assert_eq!(
+                Cert::decode(&stored).expect("copies of one key, and what was written, are read"),
+                merged,
+                "the stored form reads back"
+            );
             self.0.insert(id, merged);
         }
     }
