@@ -29,6 +29,9 @@ pub enum AdminError {
     /// An output.
     #[error("{0}: {1}")]
     Write(String, std::io::Error),
+    /// Inputs of a load; each has been named.
+    #[error("{0} inputs could not be read to their end")]
+    Incomplete(usize),
     /// A stored certificate.
     #[error("the record {0} cannot be read: run `keyrink check`")]
     Damaged(String),
@@ -36,7 +39,7 @@ pub enum AdminError {
     #[error("there is no dataset {0:?}; known: sks")]
     UnknownDataset(String),
     /// What a check found.
-    #[error("{0} differences: run `keyrink rebuild` to derive terms and elements anew")]
+    #[error("{0} differences: restore a backup, or load a dump of this store into an empty folder")]
     Differences(u64),
 }
 

@@ -32,7 +32,11 @@ pub fn run(arguments: &cli::Load) -> Result<(), AdminError> {
         &Progress::for_terminal,
     )?;
     print!("{report}");
-    Ok(())
+    if report.unread.is_empty() {
+        Ok(())
+    } else {
+        Err(AdminError::Incomplete(report.unread.len()))
+    }
 }
 
 /// Loads what `paths` mean into `store`.
@@ -56,7 +60,11 @@ pub fn load(
     for source in &sources {
         let note = source.identity().map(|identity| format!("load {identity}"));
         let done = note.as_ref().map_or(Ok(0), |note| loading.done(note, restart))?;
-        loading.load(source, done, note.as_deref())?;
+        match loading.load(source, done, note.as_deref()) {
+            // One bad file must not keep the others out.
+            Err(error @ AdminError::Read(..)) => loading.report.unread.push(error.to_string()),
+            other => other?,
+        }
         notes.extend(note.map(|note| (note, None)));
     }
     // Only a load that was interrupted leaves notes behind.
@@ -228,6 +236,8 @@ pub struct LoadReport {
     pub refused: Vec<String>,
     /// How much became no certificate.
     pub refused_count: u64,
+    /// Inputs that could not be read to their end, with the reason.
+    pub unread: Vec<String>,
     /// What an earlier, interrupted load had done.
     pub resumed: Vec<String>,
     invalid_examples: Vec<String>,
@@ -290,6 +300,9 @@ impl std::fmt::Display for LoadReport {
         }
         self.refused
             .iter()
-            .try_for_each(|refused| writeln!(f, "refused: {refused}"))
+            .try_for_each(|refused| writeln!(f, "refused: {refused}"))?;
+        self.unread
+            .iter()
+            .try_for_each(|unread| writeln!(f, "not read: {unread}"))
     }
 }

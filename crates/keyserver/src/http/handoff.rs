@@ -72,7 +72,7 @@ mod tests {
                 }))
             })
             .collect();
-        let awake = runtime.spawn(tokio::time::sleep(Duration::from_millis(50)));
+        let awake = runtime.spawn(async { tokio::time::sleep(Duration::from_millis(50)).await });
         runtime.block_on(async {
             tokio::time::timeout(Duration::from_secs(5), awake)
                 .await
