@@ -12,17 +12,16 @@ use crate::signature::{Kind, Reason, Signature, Target};
 /// use keyrink_testkit::{Certificate, Key, Reason};
 ///
 /// let bob = Key::primary(1, "bob");
-/// let alice = Certificate::new(Key::primary(1, "alice"))
+/// let alice = Certificate::v4(1, "alice")
 ///     .user_id("Alice <alice@example.org>")
 ///     .certified_by(&bob)
 ///     .user_id("Alice <old@example.org>")
 ///     .revoke_last(Reason::UserIdInvalid)
-///     .encryption_subkey("alice/encrypt");
+///     .encryption_subkey("encrypt");
 /// assert_eq!(alice.to_bytes()[0], 0x98);
 /// ```
 #[derive(Debug)]
 pub struct Certificate {
-    seed: u64,
     primary: Key,
     expires_after_secs: u32,
     direct: Vec<Vec<u8>>,
@@ -48,7 +47,6 @@ impl Certificate {
     /// Starts a certificate; a version 6 one gets the direct-key signature it must have (RFC 9580 section 10.1.1).
     pub fn new(primary: Key) -> Self {
         let mut certificate = Self {
-            seed: 0,
             primary,
             expires_after_secs: 0,
             direct: Vec::new(),
@@ -63,18 +61,12 @@ impl Certificate {
 
     /// A version 4 certificate for `label` with its primary key only.
     pub fn v4(seed: u64, label: &str) -> Self {
-        Self {
-            seed,
-            ..Self::new(Key::primary(seed, label))
-        }
+        Self::new(Key::primary(seed, label))
     }
 
     /// A version 6 certificate for `label` with its primary key and direct-key signature.
     pub fn v6(seed: u64, label: &str) -> Self {
-        Self {
-            seed,
-            ..Self::new(Key::derive(seed, label, Algorithm::Ed25519))
-        }
+        Self::new(Key::derive(seed, label, Algorithm::Ed25519))
     }
 
     /// Certifications added from here on say that the key expires `secs` after its creation.
@@ -114,7 +106,7 @@ impl Certificate {
         } else {
             Algorithm::X25519
         };
-        let subkey = Key::derive(self.seed, label, algorithm);
+        let subkey = self.primary.subkey(label, algorithm);
         self.subkey_with(subkey, Signature::new(Kind::SubkeyBinding).key_flags(0x0C))
     }
 
@@ -125,7 +117,7 @@ impl Certificate {
         } else {
             Algorithm::Ed25519
         };
-        let subkey = Key::derive(self.seed, label, algorithm);
+        let subkey = self.primary.subkey(label, algorithm);
         let back = Signature::new(Kind::PrimaryKeyBinding).body(&subkey, Target::Subkey(&self.primary, &subkey));
         self.subkey_with(
             subkey,
@@ -292,7 +284,7 @@ mod tests {
 
     #[test]
     fn version_6_certificates_carry_a_direct_key_signature() {
-        let bytes = Certificate::v6(1, "six").encryption_subkey("six/encrypt").to_bytes();
+        let bytes = Certificate::v6(1, "six").encryption_subkey("encrypt").to_bytes();
         assert_eq!(bytes[..3], [0xC6, 42, 6], "new header, 42 octets, version 6");
         assert_eq!(bytes[44], 0xC2, "then a signature");
         assert_eq!(bytes[46..49], [6, 0x1F, 27]);
@@ -303,7 +295,7 @@ mod tests {
         let build = |seed| {
             Certificate::v4(seed, "a")
                 .user_id("A")
-                .signing_subkey("a/sign")
+                .signing_subkey("sign")
                 .to_bytes()
         };
         assert_eq!(build(1), build(1));

@@ -16,8 +16,8 @@ use crate::signature::{Kind, Signature};
 ///
 /// The signatures hold what current programs write: preferences, a keyserver, a policy, a proof of identity, salts.
 pub fn certificate(seed: u64, index: u64) -> Certificate {
-    let label = index.to_string();
-    let subkey = Key::derive(seed, &format!("{index}/encrypt"), Algorithm::EcdhLegacy);
+    let primary = Key::primary(seed, &index.to_string());
+    let subkey = primary.subkey("encrypt", Algorithm::EcdhLegacy);
     let certification = Signature::new(Kind::PositiveCertification)
         .key_flags(0x03)
         .hashed(11, &[9, 8, 7, 2])
@@ -36,7 +36,7 @@ pub fn certificate(seed: u64, index: u64) -> Certificate {
             ),
         );
     let binding = Signature::new(Kind::SubkeyBinding).key_flags(0x0C);
-    Certificate::v4(seed, &label)
+    Certificate::new(primary)
         .user_id_with(user_id(index), certification.hashed(20, &salt(seed, index, "user id")))
         .subkey_with(subkey, binding.hashed(20, &salt(seed, index, "subkey")))
 }

@@ -30,23 +30,23 @@ pub struct Key {
 }
 
 impl Key {
-    /// The key that follows from `seed` and `label`; created at [`EPOCH`] plus a spread of 10^7 seconds by label.
+    /// The key that follows from `seed` and `label`, created within 10^7 seconds after [`EPOCH`].
     pub fn derive(seed: u64, label: &str, algorithm: Algorithm) -> Self {
-        let digest = digest::digest(
-            &SHA256,
-            format!("keyrink testkit {seed} {label} {algorithm:?}").as_bytes(),
-        );
-        let mut secret = [0; 32];
-        secret.copy_from_slice(digest.as_ref());
-        // The time must not depend on the algorithm: a subkey is as old as its primary key.
-        let spread = digest::digest(
-            &SHA256,
-            format!("time {seed} {}", label.split('/').next().unwrap_or(label)).as_bytes(),
-        );
-        let spread = spread.as_ref()[..4]
+        let secret = secret(&[b"primary", &seed.to_be_bytes(), label.as_bytes()]);
+        let spread = secret[..4]
             .iter()
-            .fold(0_u32, |number, octet| number << 8 | u32::from(*octet));
-        Self::from_secret(secret, EPOCH + spread % 10_000_000, algorithm)
+            .fold(0, |number, octet| number << 8 | u32::from(*octet))
+            % 10_000_000;
+        Self::from_secret(secret, EPOCH + spread, algorithm)
+    }
+
+    /// The subkey of this key that follows from `label`, as old as this key.
+    pub fn subkey(&self, label: &str, algorithm: Algorithm) -> Self {
+        Self::from_secret(
+            secret(&[b"subkey", &self.secret, label.as_bytes()]),
+            self.created,
+            algorithm,
+        )
     }
 
     /// A version 4 primary key as GnuPG makes.
@@ -158,7 +158,7 @@ impl Key {
         out
     }
 
-    fn from_secret(mut secret: [u8; 32], created: u32, algorithm: Algorithm) -> Self {
+    pub(crate) fn from_secret(mut secret: [u8; 32], created: u32, algorithm: Algorithm) -> Self {
         let mut public = [0; 32];
         let signer = match algorithm {
             Algorithm::EdDsaLegacy | Algorithm::Ed25519 => {
@@ -216,6 +216,12 @@ const ED25519_OID: &[u8] = &[9, 0x2B, 0x06, 0x01, 0x04, 0x01, 0xDA, 0x47, 0x0F, 
 const CURVE25519_OID: &[u8] = &[10, 0x2B, 0x06, 0x01, 0x04, 0x01, 0x97, 0x55, 0x01, 0x05, 0x01];
 /// Length, reserved octet, SHA2-256, AES-128 (RFC 9580 section 5.5.5.6).
 const KDF_SHA256_AES128: &[u8] = &[3, 1, 8, 7];
+
+fn secret(parts: &[&[u8]]) -> [u8; 32] {
+    let mut secret = [0; 32];
+    secret.copy_from_slice(digest::digest(&SHA256, &parts.concat()).as_ref());
+    secret
+}
 
 fn native_point(public: &[u8; 32]) -> [u8; 33] {
     let mut point = [0x40; 33];

@@ -207,3 +207,46 @@ fn put_area(out: &mut Vec<u8>, version: u8, area: &[u8]) {
     }
     out.extend_from_slice(area);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::armor::{base64_decode, hex};
+    use crate::key::Algorithm;
+    use crate::keyring::entries;
+
+    /// RFC 9580, appendix A.3.
+    const CERTIFICATE: &str = "
+        xioGY4d/4xsAAAAg+U2nu0jWCmHlZ3BqZYfQMxmZu52JGggkLq2EVD34laPCsQYf
+        GwoAAABCBYJjh3/jAwsJBwUVCg4IDAIWAAKbAwIeCSIhBssYbE8GCaaX5NUt+mxy
+        KwwfHifBilZwj2Ul7Ce62azJBScJAgcCAAAAAK0oIBA+LX0ifsDm185Ecds2v8lw
+        gyU2kCcUmKfvBXbAf6rhRYWzuQOwEn7E/aLwIwRaLsdry0+VcallHhSu4RN6HWaE
+        QsiPlR4zxP/TP7mhfVEe7XWPxtnMUMtf15OyA51YBM4qBmOHf+MZAAAAIIaTJINn
+        +eUBXbki+PSAld2nhJh/LVmFsS+60WyvXkQ1wpsGGBsKAAAALAWCY4d/4wKbDCIh
+        BssYbE8GCaaX5NUt+mxyKwwfHifBilZwj2Ul7Ce62azJAAAAAAQBIKbpGG2dWTX8
+        j+VjFM21J0hqWlEg+bdiojWnKfA5AQpWUWtnNwDEM0g12vYxoWM8Y81W+bHBw805
+        I8kWVkXU6vFOi+HWvv/ira7ofJu16NnoUkhclkUrk0mXubZvyl4GBg==";
+    /// The start of appendix A.4: the secret key packet of the same certificate.
+    const SECRET_KEY: &str = "
+        xUsGY4d/4xsAAAAg+U2nu0jWCmHlZ3BqZYfQMxmZu52JGggkLq2EVD34laMAGXKB
+        exK+cH6NX1hs5hNhIB00TrJmosgv3mg1ditlsLfC";
+
+    #[test]
+    fn version_6_signs_as_the_standard_does() {
+        let secret = base64_decode(SECRET_KEY);
+        let key = Key::from_secret(secret[45..77].try_into().unwrap(), 0x6387_7FE3, Algorithm::Ed25519);
+        assert_eq!(
+            hex(&key.fingerprint()),
+            "CB186C4F0609A697E4D52DFA6C722B0C1F1E27C18A56708F6525EC27BAD9ACC9"
+        );
+        assert!(key.secret_packet(Tag::SecretKey) == secret[..77]);
+
+        // Ed25519 is deterministic, so that the same fields and salt must give the same signature.
+        let certificate = entries(&base64_decode(CERTIFICATE));
+        let (_, signature) = &certificate[0].bodies[1];
+        let hashed = u32::from_be_bytes(signature[4..8].try_into().unwrap()) as usize;
+        let salt = signature[signature.len() - 96..][..32].try_into().unwrap();
+        let digest = digest(6, Some(salt), Target::Key(&key), &signature[..8 + hashed]);
+        assert!(key.sign(&digest) == signature[signature.len() - 64..]);
+    }
+}

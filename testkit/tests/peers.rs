@@ -40,15 +40,15 @@ fn gnupg_takes_generated_certificates_without_complaint() {
 #[test]
 fn gnupg_agrees_with_what_was_built() {
     let gpg = Gpg::new().unwrap();
-    let bob = Certificate::v4(1, "bob").user_id("Bob").signing_subkey("bob/sign");
+    let bob = Certificate::v4(1, "bob").user_id("Bob").signing_subkey("sign");
     let alice = Certificate::v4(1, "alice")
         .expires_after(3_000_000_000)
         .user_id("Alice <alice@example.org>")
         .certified_by(bob.primary())
         .user_id("Alice <old@example.org>")
         .revoke_last(Reason::UserIdInvalid)
-        .encryption_subkey("alice/encrypt")
-        .encryption_subkey("alice/lost")
+        .encryption_subkey("encrypt")
+        .encryption_subkey("lost")
         .revoke_last(Reason::Compromised);
     let carol = Certificate::v4(1, "carol").user_id("Carol").revoke(Reason::Retired);
     let octets = [alice.to_bytes(), bob.to_bytes(), carol.to_bytes()].concat();
@@ -70,9 +70,7 @@ fn gnupg_agrees_with_what_was_built() {
 #[test]
 fn gnupg_takes_secret_keys_and_bare_revocations() {
     let gpg = Gpg::new().unwrap();
-    let dave = Certificate::v4(1, "dave")
-        .user_id("Dave")
-        .encryption_subkey("dave/encrypt");
+    let dave = Certificate::v4(1, "dave").user_id("Dave").encryption_subkey("encrypt");
     gpg.import(&dave.to_secret_bytes()).unwrap();
     let listing = gpg.run(&["--with-colons", "--list-secret-keys"]).unwrap();
     assert!(String::from_utf8_lossy(&listing.stdout).contains(&dave.fingerprint()));
@@ -94,7 +92,7 @@ fn gnupg_accepts_hostile_user_ids_as_valid() {
 #[test]
 fn sequoia_agrees_on_signatures() {
     let sq = Sq::new().unwrap();
-    let good = Certificate::v4(1, "erin").user_id("Erin").signing_subkey("erin/sign");
+    let good = Certificate::v4(1, "erin").user_id("Erin").signing_subkey("sign");
     let said = sq.inspect(&good.to_bytes()).unwrap();
     assert!(said.contains("Erin") && !said.contains("Invalid"), "{said}");
     let signature = keyrink_testkit::Signature::new(keyrink_testkit::Kind::PositiveCertification).damaged();

@@ -4,8 +4,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 
+use tempfile::NamedTempFile;
+
 use super::process::{Process, free_port};
-use crate::error::Error;
+use crate::error::{At, Error};
 use crate::http::Client;
 
 /// How to start `keyrink serve`.
@@ -26,6 +28,7 @@ pub struct KeyrinkOptions {
 pub struct Keyrink {
     process: Process,
     http: SocketAddr,
+    _log: NamedTempFile,
 }
 
 impl Keyrink {
@@ -57,18 +60,18 @@ impl Keyrink {
         let mut command = Command::new(words.next().unwrap_or_default());
         command.args(words).arg("serve").arg("--data").arg(&options.data);
         command.args(["--http", &http.to_string()]).args(&options.arguments);
-        let log = tempfile::NamedTempFile::new().and_then(|file| Ok(file.keep()?.1));
-        let log = log.map_err(|source| Error::Io {
-            place: "temporary file".to_owned(),
-            source,
-        })?;
-        let mut process = Process::spawn(command, "keyrink", &log)?;
+        let log = NamedTempFile::new().at("temporary file")?;
+        let mut process = Process::spawn(command, "keyrink", log.path())?;
         process.wait_until(|| {
             Client::new(http)
                 .get("/readyz")
                 .is_ok_and(|answer| answer.status == 200)
         })?;
-        Ok(Self { process, http })
+        Ok(Self {
+            process,
+            http,
+            _log: log,
+        })
     }
 
     /// Where it answers HTTP.
