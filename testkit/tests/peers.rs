@@ -1,5 +1,7 @@
 //! The fixtures with the real programs, and the real programs' judgement of generated certificates.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::process::Command;

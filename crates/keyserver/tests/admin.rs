@@ -1,5 +1,8 @@
 //! Subcommands on the store: what they promise an operator.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(unreachable_pub, dead_code, reason = "what tests share is compiled into each")]
+
 mod common;
 
 use std::collections::BTreeSet;

@@ -1,5 +1,8 @@
 //! The pages in a real browser that runs no script: what people see, type and click.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(unreachable_pub, dead_code, reason = "what tests share is compiled into each")]
+
 mod common;
 
 use std::fs;

@@ -1,5 +1,8 @@
 //! Programs that people use, against the real server: GnuPG and Sequoia.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(unreachable_pub, dead_code, reason = "what tests share is compiled into each")]
+
 mod common;
 
 use std::process::Output;

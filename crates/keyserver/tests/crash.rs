@@ -1,5 +1,8 @@
 //! A few rounds of `kill -9` at random moments; `keyrink-testkit crash` does thousands.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(unreachable_pub, dead_code, reason = "what tests share is compiled into each")]
+
 mod common;
 
 use keyrink_testkit::crash::{Plan, run};

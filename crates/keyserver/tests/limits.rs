@@ -1,5 +1,8 @@
 //! Clients that are slow, and a machine in trouble.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(unreachable_pub, dead_code, reason = "what tests share is compiled into each")]
+
 mod common;
 
 use std::io::{Read, Write};

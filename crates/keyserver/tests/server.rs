@@ -1,5 +1,7 @@
 //! The web server as clients meet it: real sockets, raw octets, slow and broken clients.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};

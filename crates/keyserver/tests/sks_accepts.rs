@@ -1,6 +1,9 @@
 //! A real SKS as judge of what Keyrink would hand it: certificates that SKS refuses as they were submitted go to its
 //! dataset in a form that it takes, and it must then hold exactly the digest that Keyrink announces.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(unreachable_pub, dead_code, reason = "what tests share is compiled into each")]
+
 mod common;
 
 use std::collections::BTreeMap;

@@ -1,5 +1,8 @@
 //! `POST /pks/add` with everything that people and programs send, and with what nobody should.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(unreachable_pub, dead_code, reason = "what tests share is compiled into each")]
+
 mod common;
 
 use common::{Node, get};

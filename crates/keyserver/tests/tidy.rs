@@ -2,6 +2,8 @@
 //!
 //! Each rule is a function from a text to what is wrong with it, tried here on something wrong first.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 #[path = "tidy/source.rs"]
 mod source;
 

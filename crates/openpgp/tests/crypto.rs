@@ -1,5 +1,7 @@
 //! Signature checks against certificates and signatures made by other implementations.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 #[path = "support/walker.rs"]
 mod walker;
 

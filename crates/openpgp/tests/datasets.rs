@@ -1,5 +1,7 @@
 //! Digests that real SKS gives: for 447 constructed submissions, and for every certificate of Debian's keyrings.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 use keyrink_openpgp::cert::Cert;
 use keyrink_openpgp::merge::merge;
 use keyrink_openpgp::policy::Limits;

@@ -1,5 +1,7 @@
 //! GnuPG finds the same self-signatures valid. Its verdicts on Debian's large keyrings, and Sequoia's: `scripts/oracle`.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 #[path = "support/judged.rs"]
 mod judged;
 

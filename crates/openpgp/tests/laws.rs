@@ -1,5 +1,7 @@
 //! Laws that hold for every certificate: merging is a join of sets, trimming goes with it, and writing loses nothing.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 use keyrink_openpgp::cert::{Attached, Cert, Component};
 use keyrink_openpgp::facts::Facts;
 use keyrink_openpgp::merge::merge;

@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -118,13 +119,18 @@ impl Chromium {
             .map(drop)
     }
 
-    /// Clicks on the first element that matches, and waits if that loads a page.
+    /// Clicks on the first element that matches, and waits until the page it is on has gone, some seconds at most.
     ///
     /// # Errors
     /// When there is none or it is hidden.
     pub fn click(&mut self, selector: &str) -> Result<(), Error> {
         let element = self.first(selector)?;
-        self.post(&format!("element/{element}/click"), &json!({})).map(drop)
+        self.post(&format!("element/{element}/click"), &json!({}))?;
+        let patience = Instant::now() + Duration::from_secs(5);
+        while self.ask(&format!("element/{element}/name")).is_ok() && Instant::now() < patience {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
     }
 
     /// The page as a PNG picture.
