@@ -142,7 +142,7 @@ fn revocations_arrive_in_every_form() {
         (answer.status, answer.text()),
         (200, format!("updated {fingerprint}\n"))
     );
-    assert_eq!(revoked(&mut client).0, true);
+    assert!(revoked(&mut client).0);
     let shown = dearmor(&get(&mut client, &fingerprint).text());
     assert!(
         entries(&shown)[0]
