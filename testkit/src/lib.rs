@@ -5,7 +5,7 @@
 //!   under test, and without its idea of the format.
 //! * [`generate`]: small certificates by the thousand.
 //! * [`peers`]: SKS, GnuPG, Sequoia and others as fixtures.
-//! * [`load`], [`crash`], [`bench`]: Keyrink under load, killed, and beside SKS.
+//! * [`load`], [`crash`], [`mod@bench`]: Keyrink under load, killed, and beside SKS.
 //! * [`http`]: a client that can also send what no client should.
 
 pub mod bench;

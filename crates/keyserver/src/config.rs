@@ -107,7 +107,7 @@ section! {
 section! {
     /// The web server that speaks HKP.
     "http" => Http {
-        /// Addresses for plain HTTP. IPv6 in brackets: "[::]:11371".
+        /// Addresses for plain HTTP. IPv6 in brackets: `[::]:11371`.
         listen: Vec<SocketAddr> = vec![SocketAddr::from(([127, 0, 0, 1], 11371))];
         /// Addresses for HTTPS; needs `certificate` and `key`.
         listen_tls: Vec<SocketAddr> = Vec::new();

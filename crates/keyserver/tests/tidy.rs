@@ -3,6 +3,7 @@
 //! Each rule is a function from a text to what is wrong with it, tried here on something wrong first.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(unreachable_pub, reason = "a module of this test only")]
 
 #[path = "tidy/source.rs"]
 mod source;
