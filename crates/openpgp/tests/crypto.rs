@@ -1,6 +1,7 @@
 //! Signature checks against certificates and signatures made by other implementations.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(unreachable_pub, dead_code, reason = "what tests share is compiled into each")]
 
 #[path = "support/walker.rs"]
 mod walker;

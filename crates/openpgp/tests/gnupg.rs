@@ -1,6 +1,7 @@
 //! GnuPG finds the same self-signatures valid. Its verdicts on Debian's large keyrings, and Sequoia's: `scripts/oracle`.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(unreachable_pub, dead_code, reason = "what tests share is compiled into each")]
 
 #[path = "support/judged.rs"]
 mod judged;

@@ -36,7 +36,7 @@ pub struct CheckReport {
     pub sks_elements: u64,
     /// XOR of all digests in dataset `sks`.
     pub sks_xor: [u8; 16],
-    /// Differences, in words; the first [`DIFFERENCES_MAX`].
+    /// Differences, in words; the first of them.
     pub differences: Vec<String>,
     /// How many there are.
     pub difference_count: u64,

@@ -232,7 +232,7 @@ pub struct LoadReport {
     pub unchanged: u64,
     /// Certificates kept for peers only, because nothing proves that somebody holds the key.
     pub invalid: u64,
-    /// What became no certificate, in words; the first [`EXAMPLES_MAX`].
+    /// What became no certificate, in words; the first of them.
     pub refused: Vec<String>,
     /// How much became no certificate.
     pub refused_count: u64,

@@ -3,7 +3,7 @@
 //! The server knows nothing of keyservers: it hands requests to [`Answers`].
 //! Slow clients are cut in every phase: handshake and headers by `header_seconds` (which also ends idle
 //! connections), bodies by [`super::body::read`], a whole request by `request_seconds`, and a client that hardly reads its
-//! answer by [`OCTETS_PER_SECOND_MIN`].
+//! answer by `OCTETS_PER_SECOND_MIN`.
 
 use super::answer::Answers;
 use super::meter::Meter;
