@@ -107,12 +107,12 @@ proptest! {
     #[test]
     fn trimming_keeps_what_the_owner_signed(a in copy(), packets in 1u64..20) {
         let limits = Limits { packets, ..Limits::default() };
-        let own = |cert: &Cert| -> Vec<(Box<[u8]>, Box<[u8]>)> {
+        let own = |cert: &Cert| {
             let all = cert.components().iter().flat_map(|component| {
                 let own = component.signatures.iter().filter(|signature| signature.facts.own_valid());
                 own.map(|signature| (component.body.clone(), signature.body.clone()))
             });
-            all.collect()
+            all.collect::<Vec<_>>()
         };
         prop_assert_eq!(own(&trimmed(&limits, &a)), own(&a));
     }
