@@ -76,14 +76,6 @@ impl Search {
         Ok(Self::of_text(&text.to_lowercase(), reading))
     }
 
-    /// The address that is searched for, if it is one.
-    pub(super) fn email(&self) -> Option<&str> {
-        match self {
-            Self::Term(Term::Email(address)) => Some(address),
-            _ => None,
-        }
-    }
-
     fn of_text(text: &str, reading: Reading) -> Self {
         let address = terms::email(text);
         let between_brackets = || text.strip_prefix('<')?.strip_suffix('>').map(str::trim);
