@@ -15,7 +15,8 @@
 //! ```
 //!
 //! `seen` has a bit for each [`Projection`] that shows the packet. Components stand in the order in which people
-//! read them: the main user id first, then by age; signatures: the owner's first, then by age.
+//! read them: what is not revoked first, of that the main user id, then by age; signatures: the owner's first, then
+//! by age.
 
 use crate::cert::{Attached, Cert, Component};
 use crate::facts::{Fact, Facts, VERIFIER_VERSION};
@@ -159,7 +160,7 @@ impl Cert {
         let mut order: Vec<usize> = (0..self.components.len()).collect();
         order.sort_by_key(|&at| {
             let ((group, body), status) = (self.components[at].sort_key(), &all[at]);
-            (group, !status.main, status.created, body)
+            (group, status.revoked.is_some(), !status.main, status.created, body)
         });
         for at in order {
             let component = &self.components[at];

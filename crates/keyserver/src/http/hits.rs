@@ -1,7 +1,9 @@
 //! From a search to records, one page at a time, with bounds on what is read and held.
 
+use super::certificate;
+use super::reply::Problem;
 use super::search::Search;
-use crate::formats::{OPENPGP, store_term};
+use crate::formats::{OPENPGP, SKS, store_term};
 use keyrink_openpgp::packet::tag;
 use keyrink_openpgp::project::Projection;
 use keyrink_openpgp::stored::{Damaged, Entries, Entry};
@@ -15,6 +17,8 @@ pub(super) struct Hits {
     pub records: Vec<Stored>,
     /// There is more: the next page begins after this id.
     pub next: Option<RecordId>,
+    /// Something was found whose version has no place in the answer.
+    pub newer: bool,
 }
 
 /// How large a page may be.
@@ -24,6 +28,8 @@ pub(super) struct Bounds {
     pub records: usize,
     /// Once the records have so many octets, no further one is added.
     pub octets: usize,
+    /// The newest version of OpenPGP that has a place in the answer.
+    pub version_max: u8,
 }
 
 /// Reads the page that begins after `after`.
@@ -32,7 +38,7 @@ pub(super) fn find(
     search: &Search,
     after: Option<RecordId>,
     bounds: Bounds,
-) -> Result<Hits, StoreError> {
+) -> Result<Hits, Problem> {
     match search {
         Search::Term(term) => collect(store, term, after, bounds, |_| true),
         Search::Words(words) => {
@@ -44,28 +50,52 @@ pub(super) fn find(
     }
 }
 
+/// Reads what has this digest in SKS.
+pub(super) fn by_digest(store: &dyn Store, digest: &[u8], bounds: Bounds) -> Result<Hits, Problem> {
+    let mut hits = Hits::default();
+    for record in store.by_element(SKS, &[digest.to_vec()])? {
+        hits.add(record, bounds)?;
+    }
+    Ok(hits)
+}
+
+impl Hits {
+    /// Adds a record unless users are shown nothing of it.
+    fn add(&mut self, record: Stored, bounds: Bounds) -> Result<(), Damaged> {
+        match certificate::version_shown(&record.data)? {
+            Some(version) if version > bounds.version_max => self.newer = true,
+            Some(_) => self.records.push(record),
+            None => {}
+        }
+        Ok(())
+    }
+
+    fn octets(&self) -> usize {
+        self.records.iter().map(|record| record.data.len()).sum()
+    }
+}
+
 fn collect(
     store: &dyn Store,
     term: &Term,
     mut after: Option<RecordId>,
     bounds: Bounds,
     fits: impl Fn(&Stored) -> bool,
-) -> Result<Hits, StoreError> {
+) -> Result<Hits, Problem> {
     let term = store_term(term);
-    let (mut hits, mut octets, mut read) = (Hits::default(), 0, 0);
+    let (mut hits, mut read) = (Hits::default(), 0);
     loop {
         let found = store.find(OPENPGP, &term, after.as_ref(), CHUNK)?;
         let is_last = found.len() < CHUNK;
         for record in found {
-            if hits.records.len() >= bounds.records || octets >= bounds.octets || read >= READ_MAX {
+            if hits.records.len() >= bounds.records || hits.octets() >= bounds.octets || read >= READ_MAX {
                 hits.next = after;
                 return Ok(hits);
             }
             read += 1;
             after = Some(record.id.clone());
             if fits(&record) {
-                octets += record.data.len();
-                hits.records.push(record);
+                hits.add(record, bounds)?;
             }
         }
         if is_last {
@@ -116,7 +146,7 @@ fn user_ids(record: &[u8]) -> Result<Vec<&[u8]>, Damaged> {
 
 /// Records read at once.
 const CHUNK: usize = 16;
-/// Records read for one page, those included that lack some word.
+/// Records read for one page, what is left out included.
 const READ_MAX: usize = 4_000;
 /// Words that are tried as the one to look up.
 const WORDS_PROBED: usize = 8;

@@ -1,9 +1,8 @@
 //! `GET /pks/lookup`: certificates, indexes and statistics of HKP version 1.
 //!
-//! Certificates of version 6 are given out with `options=bin` only, because programs that know this protocol and
-//! nothing newer fail on them. Answers that do not hold everything found have a `Link` to the next page.
+//! Certificates of version 6 are given out with `options=bin` only. Answers that do not hold everything found have a `Link` to the next page.
 
-use super::certificate::{self, Certificate};
+use super::certificate::Certificate;
 use super::handoff::{blocking, short};
 use super::hits::{self, Bounds, Hits};
 use super::index::{self, Extent};
@@ -13,7 +12,7 @@ use super::reply::{EntityTag, Form, Problem, answer, media_type};
 use super::search::{Reading, Search};
 use super::stats;
 use super::web::Web;
-use crate::formats::{SKS, hexadecimal};
+use crate::formats::hexadecimal;
 use axum::extract::State;
 use axum::http::header::{self, HeaderName, HeaderValue};
 use axum::http::{HeaderMap, StatusCode, Uri};
@@ -135,16 +134,16 @@ impl Request {
     /// The answer. Blocks.
     fn answer(&self, web: &Web, context: &Context) -> Result<Response, Problem> {
         let hits = self.hits(web)?;
-        let (records, newer) = self.presentable(&hits)?;
+        let records = &hits.records;
         if records.is_empty() {
-            return Err(self.nothing(web, &hits, newer));
+            return Err(self.nothing(web, &hits));
         }
         let next = hits.next.as_ref().map(|after| next_page(&context.uri, after));
         let mut answer = match self.operation {
-            Operation::Get => self.certificates(web, context, &records)?,
+            Operation::Get => self.certificates(web, context, records)?,
             Operation::Index | Operation::VerboseIndex => {
-                let newer = newer.then(|| download(&context.typed));
-                self.index(web, context, &records, next.as_deref(), newer.as_deref())?
+                let newer = hits.newer.then(|| download(&context.typed));
+                self.index(web, context, records, next.as_deref(), newer.as_deref())?
             }
         };
         let headers = answer.headers_mut();
@@ -159,32 +158,16 @@ impl Request {
         let bounds = Bounds {
             records: web.results_max,
             octets: web.results_octets_max,
+            version_max: if self.binary { u8::MAX } else { LEGACY_VERSION_MAX },
         };
-        Ok(match &self.source {
-            Source::Search(search) => hits::find(&*web.store, search, self.after.clone(), bounds)?,
-            Source::Digest(digest) => Hits {
-                records: web.store.by_element(SKS, std::slice::from_ref(digest))?,
-                next: None,
-            },
-        })
-    }
-
-    /// The records that have a place in this answer, and whether some have none because of their version.
-    fn presentable<'a>(&self, hits: &'a Hits) -> Result<(Vec<&'a Stored>, bool), Damaged> {
-        let mut newer = false;
-        let mut records = Vec::with_capacity(hits.records.len());
-        for record in &hits.records {
-            match certificate::version_shown(&record.data)? {
-                Some(6..) if !self.binary => newer = true,
-                Some(_) => records.push(record),
-                None => {}
-            }
+        match &self.source {
+            Source::Search(search) => hits::find(&*web.store, search, self.after.clone(), bounds),
+            Source::Digest(digest) => hits::by_digest(&*web.store, digest, bounds),
         }
-        Ok((records, newer))
     }
 
     /// The certificates, or that the client has them already.
-    fn certificates(&self, web: &Web, context: &Context, records: &[&Stored]) -> Result<Response, Problem> {
+    fn certificates(&self, web: &Web, context: &Context, records: &[Stored]) -> Result<Response, Problem> {
         let states = records
             .iter()
             .map(|record| (&record.id, record.modified, record.data.len()));
@@ -199,7 +182,7 @@ impl Request {
     }
 
     /// Certificates one after another.
-    fn block(&self, records: &[&Stored]) -> Result<Response, Damaged> {
+    fn block(&self, records: &[Stored]) -> Result<Response, Damaged> {
         let mut packets = Vec::new();
         for record in records {
             write_projection(&record.data, Projection::Served, &mut packets)?;
@@ -222,7 +205,7 @@ impl Request {
         &self,
         web: &Web,
         context: &Context,
-        records: &[&Stored],
+        records: &[Stored],
         next: Option<&str>,
         newer: Option<&str>,
     ) -> Result<Response, Problem> {
@@ -231,12 +214,7 @@ impl Request {
             .filter_map(|record| Certificate::read(&record.data).transpose())
             .collect::<Result<Vec<_>, _>>()?;
         let digests = match self.digests && context.form != Form::Text {
-            true => Some(
-                records
-                    .iter()
-                    .map(|record| sks_digest(record))
-                    .collect::<Result<Vec<_>, _>>()?,
-            ),
+            true => Some(records.iter().map(sks_digest).collect::<Result<Vec<_>, _>>()?),
             false => None,
         };
         let (now, digests) = ((web.now)(), digests.as_deref());
@@ -266,8 +244,8 @@ impl Request {
     }
 
     /// Why there is nothing to show.
-    fn nothing(&self, web: &Web, hits: &Hits, newer: bool) -> Problem {
-        if newer {
+    fn nothing(&self, web: &Web, hits: &Hits) -> Problem {
+        if hits.newer {
             return Problem::not_found(
                 "What was found is of OpenPGP version 6, which older programs cannot read: \
                  get it with op=get and options=bin.",
@@ -346,6 +324,9 @@ fn download(typed: &str) -> String {
         percent_encode(typed.as_bytes(), NON_ALPHANUMERIC)
     )
 }
+
+/// Programs that know this protocol and nothing newer fail on what is newer.
+const LEGACY_VERSION_MAX: u8 = 5;
 
 const OPERATIONS: &str = "it is one of get, hget, index, vindex and stats";
 

@@ -75,7 +75,7 @@ fn summary(certificate: &Certificate<'_>, frame: Frame<'_>, digest: Option<&str>
                 li { (name(Some(user_id))) (badge(user_id.standing(frame.now))) }
             }
         }
-        (downloads(fingerprint))
+        (downloads(fingerprint, true))
     }
 }
 
@@ -88,7 +88,7 @@ fn details(certificate: &Certificate<'_>, frame: Frame<'_>, digest: Option<&str>
         p { (key_line(certificate.key, &certificate.primary, now)) }
         p { (validity(&certificate.primary, now)) }
         @if let Some(digest) = digest { p.quiet { "MD5 for SKS: " code { (digest) } } }
-        (downloads(fingerprint))
+        (downloads(fingerprint, false))
         (signatures(&certificate.primary, now))
         @if certificate.user_ids().next().is_some() { h2 { "User ids" } }
         @for user_id in certificate.user_ids() {
@@ -109,7 +109,7 @@ fn details(certificate: &Certificate<'_>, frame: Frame<'_>, digest: Option<&str>
             section.part {
                 h3 { (algorithm(key)) (badge(subkey.standing(now))) }
                 (fingerprint_line(key.fingerprint))
-                p.quiet { (key_line(key, subkey, now)) ". " (validity(subkey, now)) }
+                p.quiet { "Made on " (made(subkey, now)) ". " (validity(subkey, now)) }
                 (signatures(subkey, now))
             }
         }
@@ -125,8 +125,12 @@ fn name(user_id: Option<&Component<'_>>) -> Markup {
 }
 
 fn key_line(key: KeyEntry, component: &Component<'_>, now: u64) -> Markup {
+    html! { (algorithm(key)) ", made on " (made(component, now)) }
+}
+
+fn made(component: &Component<'_>, now: u64) -> Markup {
     let created = u64::from(component.entry.status.created);
-    html! { (algorithm(key)) ", made on " (Date(created)) " (" (away(created, now)) ")" }
+    html! { (Date(created)) " (" (away(created, now)) ")" }
 }
 
 fn algorithm(key: KeyEntry) -> Markup {
@@ -173,14 +177,13 @@ fn fingerprint_line(fingerprint: Fingerprint) -> Markup {
     html! { p.fingerprint { code { @for group in groups { (group) " " } } } }
 }
 
-fn downloads(fingerprint: Fingerprint) -> Markup {
+fn downloads(fingerprint: Fingerprint, signatures: bool) -> Markup {
     html! {
         p.actions {
             a.button href=(address("get", fingerprint)) { "Download" }
             " "
             a href=(format!("{}&options=bin", address("get", fingerprint))) { "as binary" }
-            " "
-            a href=(address("vindex", fingerprint)) { "with signatures" }
+            @if signatures { " " a href=(address("vindex", fingerprint)) { "with signatures" } }
         }
     }
 }
