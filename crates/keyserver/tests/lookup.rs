@@ -1,5 +1,7 @@
 //! Every answer of the read side, as a client gets it, over a small store in memory.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{Method, header};
@@ -148,8 +150,17 @@ impl Answer {
 }
 
 /// Name of the snapshot, path, `Accept`.
-fn requests() -> Vec<(&'static str, String, &'static str)> {
-    let lookup = |rest: &str| format!("/pks/lookup?{rest}");
+type Asked = (&'static str, String, &'static str);
+
+fn requests() -> Vec<Asked> {
+    [for_programs(), for_people(), mistaken()].concat()
+}
+
+fn lookup(rest: &str) -> String {
+    format!("/pks/lookup?{rest}")
+}
+
+fn for_programs() -> Vec<Asked> {
     let alice = fingerprint("alice");
     vec![
         ("start", "/".into(), BROWSER),
@@ -210,6 +221,12 @@ fn requests() -> Vec<(&'static str, String, &'static str)> {
             lookup("op=index&options=mr&search=many@example.org"),
             "",
         ),
+    ]
+}
+
+fn for_people() -> Vec<Asked> {
+    let alice = fingerprint("alice");
+    vec![
         (
             "index_json",
             lookup("op=index&options=json&hash=on&search=alice@example.org"),
@@ -263,6 +280,11 @@ fn requests() -> Vec<(&'static str, String, &'static str)> {
             lookup("op=vindex&search=retired@example.org"),
             BROWSER,
         ),
+    ]
+}
+
+fn mistaken() -> Vec<Asked> {
+    vec![
         ("search_missing", lookup("op=get"), ""),
         ("search_empty_page", lookup("op=index&search="), BROWSER),
         ("search_short_key_id", lookup("op=get&options=mr&search=0x01234567"), ""),
