@@ -49,7 +49,7 @@ pub fn pin_to_core(core: usize) -> bool {
     sched_setaffinity(None, &set).is_ok()
 }
 
-/// Processor, cores and kernel in one line, for the head of a table of figures.
+/// Processor, cores, kernel and how busy the machine is, in one line for the head of a table of figures.
 pub fn description() -> String {
     let processors = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let names = || {
@@ -59,5 +59,16 @@ pub fn description() -> String {
     };
     let name = names().next().map_or("unknown processor", |(_, name)| name);
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    format!("{} x {name}, Linux {}", names().count(), kernel.trim())
+    let (cores, kernel, load) = (names().count(), kernel.trim(), load_average());
+    let warning = if load > 0.5 { ": TOO BUSY, figures are low" } else { "" };
+    format!("{cores} x {name}, Linux {kernel}, load average before {load:.1}{warning}")
+}
+
+/// Programs that wanted to run during the last minute.
+fn load_average() -> f64 {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ')
+        .next()
+        .and_then(|number| number.parse().ok())
+        .unwrap_or(0.0)
 }

@@ -202,6 +202,8 @@ impl Drop for Chromium {
     fn drop(&mut self) {
         let target = format!("/session/{}", self.session);
         let _ = self.call("DELETE", &target, &Value::Null);
+        // The driver ends its browsers when asked to, but not when killed.
+        let _ = self.client.get("/shutdown");
     }
 }
 
