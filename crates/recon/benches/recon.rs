@@ -3,6 +3,8 @@
 //! Times are those the thread spent on a processor where the system tells them (Linux), so a busy
 //! machine blurs the figures less. `-- quick` leaves out the trees of 6.5 million elements.
 
+#![allow(unexpected_cfgs, reason = "the derive of ark-ff asks for a feature of its own crate")]
+
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

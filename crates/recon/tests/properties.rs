@@ -1,5 +1,6 @@
 //! What must hold for all numbers, sets and changes.
 
+#![allow(unexpected_cfgs, reason = "the derive of ark-ff asks for a feature of its own crate")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
 mod common;
