@@ -7,8 +7,6 @@
     reason = "the derive macro of ark-ff asks for a feature of its own crate"
 )]
 
-#![allow(unexpected_cfgs, reason = "the derive of ark-ff asks for a feature of its own crate")]
-
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
