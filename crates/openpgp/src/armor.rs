@@ -1,7 +1,8 @@
 //! ASCII armor (RFC 9580 §6): read as tolerantly as mail programs and web forms require, written fast.
 
 use base64_simd::{AsOut, STANDARD};
-use crc::{CRC_24_OPENPGP, Crc, Table};
+use crc_fast::CrcParams;
+use std::sync::LazyLock;
 use thiserror::Error;
 
 /// Why armored text could not be read. Lines count from 1.
@@ -139,13 +140,20 @@ pub fn is_armored(input: &[u8]) -> bool {
 
 /// Appends `octets` to `out` as one armored block with a checksum (some readers insist on it) and a final line feed.
 pub fn encode(label: &str, octets: &[u8], out: &mut Vec<u8>) {
-    const CRC: Crc<u32, Table<16>> = Crc::<u32, Table<16>>::new(&CRC_24_OPENPGP);
     out.reserve(octets.len() / LINE_OCTETS * (LINE_CHARACTERS + 1) + 2 * LINE_CHARACTERS + 2 * label.len() + 64);
     out.extend_from_slice(format!("-----BEGIN PGP {label}-----\n\n").as_bytes());
     push_base64(octets, out);
     out.push(b'=');
-    push_base64(&CRC.checksum(octets).to_be_bytes()[1..], out);
+    push_base64(&checksum(octets), out);
     out.extend_from_slice(format!("-----END PGP {label}-----\n").as_bytes());
+}
+
+/// CRC-24 (RFC 9580 §6.1.1), computed as a CRC of 32 bits whose generator is that of CRC-24 times x^8.
+fn checksum(octets: &[u8]) -> [u8; 3] {
+    static CRC_24: LazyLock<CrcParams> =
+        LazyLock::new(|| CrcParams::new("CRC-24/OPENPGP", 32, 0x864C_FB00, 0xB704_CE00, false, 0, 0x21CF_0200));
+    let [.., a, b, c, _] = crc_fast::checksum_with_params(*CRC_24, octets).to_be_bytes();
+    [a, b, c]
 }
 
 /// Label of a block of certificates.
@@ -191,6 +199,22 @@ mod tests {
         assert_eq!(decode(without_checksum.as_bytes()).unwrap(), b"some packets");
         let without_empty_line = block.replacen("\n\n", "\nVersion: 1: a\n", 1);
         assert_eq!(decode(without_empty_line.as_bytes()).unwrap(), b"some packets");
+    }
+
+    #[test]
+    fn checksums_are_those_of_crc_24() {
+        assert_eq!(checksum(b""), [0xB7, 0x04, 0xCE]);
+        assert_eq!(checksum(b"123456789"), [0x21, 0xCF, 0x02]);
+        let octets: Vec<u8> = (0..2000u32)
+            .map(|i| (i.wrapping_mul(0x9E37_79B9) >> 24) as u8)
+            .collect();
+        for length in 0..octets.len() {
+            let bit_by_bit = octets[..length].iter().fold(0xB704CE, |crc, octet| {
+                let shift = |crc: u32, _| crc << 1 ^ if crc & 0x80_0000 != 0 { 0x186_4CFB } else { 0 };
+                (0..8).fold(crc ^ u32::from(*octet) << 16, shift)
+            });
+            assert_eq!(checksum(&octets[..length]), bit_by_bit.to_be_bytes()[1..], "{length}");
+        }
     }
 
     #[test]
