@@ -22,7 +22,7 @@ pub(super) struct Certificate<'a> {
 pub(super) struct Component<'a> {
     /// Type, body and validity.
     pub entry: ComponentEntry<'a>,
-    /// The owner's first, then by age.
+    /// The owner's first, then by age; empty if they were not asked for.
     pub signatures: Vec<SignatureEntry<'a>>,
 }
 
@@ -38,8 +38,8 @@ pub(super) enum Standing {
 }
 
 impl<'a> Certificate<'a> {
-    /// Reads a stored certificate; `None` if users are shown nothing of it.
-    pub(super) fn read(record: &'a [u8]) -> Result<Option<Self>, Damaged> {
+    /// Reads a stored certificate, with its signatures or without; `None` if users are shown nothing of it.
+    pub(super) fn read(record: &'a [u8], signatures: bool) -> Result<Option<Self>, Damaged> {
         let mut components: Vec<Component<'a>> = Vec::new();
         for entry in Entries::new(record)? {
             let entry = entry?;
@@ -51,6 +51,7 @@ impl<'a> Certificate<'a> {
                     entry,
                     signatures: Vec::new(),
                 }),
+                Entry::Signature(_) if !signatures => {}
                 Entry::Signature(signature) => {
                     components.last_mut().ok_or(Damaged)?.signatures.push(signature);
                 }

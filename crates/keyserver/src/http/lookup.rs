@@ -209,16 +209,16 @@ impl Request {
         next: Option<&str>,
         newer: Option<&str>,
     ) -> Result<Response, Problem> {
+        let verbose = self.operation == Operation::VerboseIndex;
         let certificates = records
             .iter()
-            .filter_map(|record| Certificate::read(&record.data).transpose())
+            .filter_map(|record| Certificate::read(&record.data, verbose).transpose())
             .collect::<Result<Vec<_>, _>>()?;
         let digests = match self.digests && context.form != Form::Text {
             true => Some(records.iter().map(sks_digest).collect::<Result<Vec<_>, _>>()?),
             false => None,
         };
         let (now, digests) = ((web.now)(), digests.as_deref());
-        let verbose = self.operation == Operation::VerboseIndex;
         let frame = Frame {
             search: &context.typed,
             now,
