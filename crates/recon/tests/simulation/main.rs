@@ -7,8 +7,7 @@
 //! SIMULATION_SEED=123 cargo test -p keyrink-recon --test simulation -- --nocapture
 //! ```
 //!
-//! `SIMULATION_SEEDS` sets how many seeds are tried: few while developing, 500 in continuous
-//! integration.
+//! `SIMULATION_SEEDS` sets how many seeds are tried: few while developing, 500 by `scripts/test`.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
