@@ -10,7 +10,7 @@
 //! | [`digest`] | every hash of OpenPGP, streaming; fingerprints | AWS-LC; `sha1-checked` for fingerprints |
 //! | `rsa`, `dsa` | modular arithmetic and our own padding comparison, so that any size and hash works | AWS-LC |
 //! | `ecdsa` | NIST curves, secp256k1, Brainpool | AWS-LC |
-//! | `fixed` | keys and signatures of a fixed number of octets: EdDSA, ML-DSA, SLH-DSA, alone and combined | AWS-LC |
+//! | `fixed` | keys and signatures of a fixed number of octets: EdDSA, ML-DSA, SLH-DSA, alone and combined | `ed25519-dalek`, AWS-LC |
 //! | `rare` | Ed448 and SLH-DSA, behind the feature `rare-algorithms` | `cx448`, `fips205` |
 //! | `aws_lc` | all `unsafe`: owned wrappers around the C functions that AWS-LC's safe crate lacks | `aws-lc-sys` |
 

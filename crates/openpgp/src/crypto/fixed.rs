@@ -1,6 +1,7 @@
 //! Keys and signatures of a fixed number of octets: EdDSA, ML-DSA and SLH-DSA, alone or one after the other.
 
-use aws_lc_rs::signature::{ED25519, ML_DSA_65, ML_DSA_87, ParsedPublicKey, VerificationAlgorithm};
+use aws_lc_rs::signature::{ML_DSA_65, ML_DSA_87, ParsedPublicKey, VerificationAlgorithm};
+use ed25519_dalek::{Signature, Verifier, VerifyingKey};
 
 use super::fields::Fields;
 use super::{Check, KeyUnusable, rare};
@@ -11,6 +12,7 @@ pub(super) struct Key {
 }
 
 enum Scheme {
+    Ed25519(Box<VerifyingKey>),
     AwsLc(ParsedPublicKey),
     Rare(rare::Key),
 }
@@ -59,6 +61,10 @@ impl Key {
             return false;
         };
         match &self.scheme {
+            // The check of RFC 8032 without the cofactor and with a canonical second half, as AWS-LC and OpenSSL do it.
+            Scheme::Ed25519(key) => {
+                Signature::from_slice(signature).is_ok_and(|signature| key.verify(digest, &signature).is_ok())
+            }
             Scheme::AwsLc(key) => key.verify_sig(digest, signature).is_ok(),
             Scheme::Rare(key) => key.verify(digest, signature),
         }
@@ -83,7 +89,12 @@ impl Key {
     }
 
     fn read_ed25519(fields: &mut Fields) -> Result<Self, KeyUnusable> {
-        Self::aws_lc(64, &ED25519, fields.octets(32)?)
+        let key: &[u8; 32] = fields.octets(32)?.try_into().map_err(|_| KeyUnusable::Malformed)?;
+        let key = VerifyingKey::from_bytes(key).map_err(|_| KeyUnusable::Malformed)?;
+        Ok(Self {
+            signature_octets: Signature::BYTE_SIZE,
+            scheme: Scheme::Ed25519(Box::new(key)),
+        })
     }
 
     fn read_ed448(fields: &mut Fields) -> Result<Self, KeyUnusable> {
