@@ -1,6 +1,6 @@
 //! The embedded engine: one SQLite file that several processes may use at once.
 //!
-//! One thread of the process writes (`writer`), a pool of connections reads (`readers`); readers and the writer
+//! One connection of the process writes (`writer`), a pool of connections reads (`readers`); readers and the writer
 //! never wait for each other. The file is in WAL mode with large pages. Acknowledged means synced, unless a bulk load
 //! asks for [`Durability::Normal`].
 

@@ -98,13 +98,13 @@ pub(super) fn changes(connection: &Connection, since: &Vector, limit: usize) -> 
 }
 
 pub(super) fn vector(connection: &Connection) -> Result<Vector, Fault> {
-    let mut statement = connection.prepare_cached("SELECT writer, n FROM lane")?;
+    let mut statement = connection.prepare_cached("SELECT writer, value FROM counter WHERE subject = -1")?;
     let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.cast_unsigned())))?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
 pub(super) fn count(connection: &Connection, realm: Realm) -> Result<u64, Fault> {
-    let mut statement = connection.prepare_cached("SELECT coalesce(sum(records), 0) FROM tally WHERE realm = ?1")?;
+    let mut statement = connection.prepare_cached("SELECT coalesce(sum(value), 0) FROM counter WHERE subject = ?1")?;
     Ok(statement
         .query_row([realm.0], |row| row.get::<_, i64>(0))?
         .cast_unsigned())

@@ -25,7 +25,7 @@ impl<'a> Transaction<'a> {
     pub(super) fn begin(connection: &'a Connection, time: u64) -> Result<Self, Fault> {
         connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         let newest = connection
-            .prepare_cached("SELECT n FROM lane WHERE writer = ?1")?
+            .prepare_cached("SELECT value FROM counter WHERE writer = ?1 AND subject = -1")?
             .query_row([WRITER], |row| row.get(0))?;
         Ok(Self {
             connection,
@@ -57,13 +57,13 @@ impl<'a> Transaction<'a> {
     /// Writes the shared rows and makes everything durable.
     pub(super) fn commit(self) -> Result<(), Fault> {
         self.connection
-            .prepare_cached("UPDATE lane SET n = ?2 WHERE writer = ?1 AND n <> ?2")?
+            .prepare_cached("UPDATE counter SET value = ?2 WHERE writer = ?1 AND subject = -1 AND value <> ?2")?
             .execute([WRITER, self.newest])?;
         for (realm, records) in self.tally.iter().filter(|(_, records)| **records != 0) {
             self.connection
                 .prepare_cached(
-                    "INSERT INTO tally (writer, realm, records) VALUES (?1, ?2, ?3)
-                     ON CONFLICT DO UPDATE SET records = records + excluded.records",
+                    "INSERT INTO counter (writer, subject, value) VALUES (?1, ?2, ?3)
+                     ON CONFLICT DO UPDATE SET value = value + excluded.value",
                 )?
                 .execute(params![WRITER, realm.0, records])?;
         }

@@ -1,17 +1,18 @@
-//! The writer thread: the one place of this process that writes to the database.
+//! The writer: the one connection of this process that writes to the database.
 //!
-//! Callers queue their batches and block. The thread takes all that wait, runs them in one transaction and answers
+//! Callers queue their batches and block. A thread takes all that wait, runs them in one transaction and answers
 //! when it has committed, so that many callers share one sync of the disk. A batch that is refused has written
 //! nothing; the others go on. Whatever fails beyond that fails the whole transaction, and every caller is told.
+//! A caller that finds nobody else there commits on its own thread, which saves waking another and being woken.
 //!
 //! Checkpoints (moving pages from the write-ahead log into the database) happen here too, after the answers are out:
 //! past a size of the log, when there is nothing to do, and at the end.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::{JoinHandle, sleep};
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,7 @@ use crate::{Applied, Batch, StoreError};
 /// The way to the writer thread. Dropping it finishes what is queued and closes the database.
 pub(super) struct Writer {
     file: PathBuf,
+    worker: Arc<Mutex<Worker>>,
     jobs: Option<SyncSender<Job>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -41,18 +43,19 @@ type Answer = SyncSender<Result<Vec<Applied>, StoreError>>;
 type Waiting = (Batch, Answer);
 type Task = Box<dyn FnOnce(&Connection) + Send>;
 
-/// What the thread owns.
+/// What whoever writes has to itself.
 struct Worker {
     file: PathBuf,
     connection: Connection,
     durability: Durability,
-    jobs: Receiver<Job>,
     /// Pages in the log after the last commit, kept by SQLite's hook.
     log_pages: Arc<AtomicI32>,
     /// The size of the log that asks for the next checkpoint.
     checkpoint_at: i32,
     /// How many batches the last transaction had.
     company: usize,
+    /// Something was committed since the thread last looked.
+    busy: bool,
 }
 
 impl Writer {
@@ -71,21 +74,25 @@ impl Writer {
         let (jobs, queue) = sync_channel(QUEUE_MAX);
         let checkpoint_at = checkpoint_pages(durability);
         let file = file.to_owned();
-        let mut worker = Worker {
+        let worker = Arc::new(Mutex::new(Worker {
             file: file.clone(),
             connection,
             durability,
-            jobs: queue,
             log_pages,
             checkpoint_at,
             company: 1,
-        };
+            busy: false,
+        }));
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
-            .spawn(move || worker.run())
+            .spawn({
+                let worker = Arc::clone(&worker);
+                move || run(&worker, &queue)
+            })
             .map_err(|error| StoreError::Unavailable(format!("no thread for writing: {error}")))?;
         Ok(Self {
             file,
+            worker,
             jobs: Some(jobs),
             thread: Some(thread),
         })
@@ -93,6 +100,11 @@ impl Writer {
 
     /// Runs `batch` and waits until it is durable.
     pub(super) fn update(&self, batch: Batch) -> Result<Vec<Applied>, StoreError> {
+        if let Some(mut worker) = self.idle_worker()
+            && batch.ids.len() < LARGE_IDS
+        {
+            return worker.commit_alone(&batch);
+        }
         let (answer, result) = sync_channel(1);
         self.send(Job::Batch(batch, answer))?;
         result.recv().map_err(|_| stopped())?
@@ -114,6 +126,16 @@ impl Writer {
             .map_err(|fault| fault.at(&self.file))
     }
 
+    /// The worker, if nobody uses it, nobody did at the same time as the last caller, and no checkpoint is due.
+    fn idle_worker(&self) -> Option<MutexGuard<'_, Worker>> {
+        let worker = match self.worker.try_lock() {
+            Ok(worker) => worker,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        (worker.company <= 1 && !worker.checkpoint_is_due()).then_some(worker)
+    }
+
     fn send(&self, job: Job) -> Result<(), StoreError> {
         self.jobs.as_ref().ok_or_else(stopped)?.send(job).map_err(|_| stopped())
     }
@@ -128,33 +150,40 @@ impl Drop for Writer {
     }
 }
 
-impl Worker {
-    fn run(&mut self) {
-        loop {
-            match self.jobs.recv_timeout(IDLE) {
-                Ok(job) => self.work(job),
-                Err(RecvTimeoutError::Timeout) => self.rest(),
-                Err(RecvTimeoutError::Disconnected) => break,
-            }
+/// The life of the thread.
+fn run(worker: &Mutex<Worker>, jobs: &Receiver<Job>) {
+    // A panic under the lock has rolled its transaction back on the way out.
+    let lock = || worker.lock().unwrap_or_else(PoisonError::into_inner);
+    loop {
+        match jobs.recv_timeout(IDLE) {
+            Ok(job) => lock().work(job, jobs),
+            Err(RecvTimeoutError::Timeout) => lock().rest(),
+            Err(RecvTimeoutError::Disconnected) => break,
         }
-        self.close();
     }
+    lock().close();
+}
 
-    fn work(&mut self, first: Job) {
-        let waiting = self.gather(first);
+impl Worker {
+    fn work(&mut self, first: Job, jobs: &Receiver<Job>) {
+        let waiting = self.gather(first, jobs);
         let ids: usize = waiting.iter().map(|(batch, _)| batch.ids.len()).sum();
         self.company = waiting.len();
         self.commit(waiting);
         if ids >= LARGE_IDS {
             sleep(GAP);
         }
-        if self.log_pages.load(Ordering::Relaxed) >= self.checkpoint_at {
+        if self.checkpoint_is_due() {
             self.checkpoint();
         }
     }
 
+    fn checkpoint_is_due(&self) -> bool {
+        self.log_pages.load(Ordering::Relaxed) >= self.checkpoint_at
+    }
+
     /// Takes the batches that wait; tasks are done on the way.
-    fn gather(&self, first: Job) -> Vec<Waiting> {
+    fn gather(&self, first: Job, jobs: &Receiver<Job>) -> Vec<Waiting> {
         let started = Instant::now();
         let mut waiting = Vec::new();
         let mut ids = 0;
@@ -168,7 +197,7 @@ impl Worker {
                 }
             }
             next = if ids < GROUP_IDS_MAX {
-                self.next(waiting.len(), started)
+                self.next(jobs, waiting.len(), started)
             } else {
                 None
             };
@@ -178,17 +207,17 @@ impl Worker {
 
     /// The next job that waits. Callers whose batches were committed together come back together: as long as there are
     /// fewer than last time, it is worth a moment's patience.
-    fn next(&self, waiting: usize, started: Instant) -> Option<Job> {
+    fn next(&self, jobs: &Receiver<Job>, waiting: usize, started: Instant) -> Option<Job> {
         let patience = PATIENCE.saturating_sub(started.elapsed());
         if waiting < self.company && !patience.is_zero() {
-            self.jobs.recv_timeout(patience).ok()
+            jobs.recv_timeout(patience).ok()
         } else {
-            self.jobs.try_recv().ok()
+            jobs.try_recv().ok()
         }
     }
 
     /// Runs the batches in one transaction and answers them.
-    fn commit(&self, batches: Vec<Waiting>) {
+    fn commit(&mut self, batches: Vec<Waiting>) {
         if batches.is_empty() {
             return;
         }
@@ -208,10 +237,19 @@ impl Worker {
         }
     }
 
+    /// Runs one batch in a transaction of its own.
+    fn commit_alone(&mut self, batch: &Batch) -> Result<Vec<Applied>, StoreError> {
+        let results = self
+            .transaction(std::iter::once(batch))
+            .map_err(|fault| fault.at(&self.file))?;
+        results.into_iter().next().unwrap_or_else(|| Err(stopped()))
+    }
+
     fn transaction<'b>(
-        &self,
+        &mut self,
         batches: impl Iterator<Item = &'b Batch>,
     ) -> Result<Vec<Result<Vec<Applied>, StoreError>>, Fault> {
+        self.busy = true;
         let mut transaction = Transaction::begin(&self.connection, now())?;
         let mut results = Vec::new();
         for batch in batches {
@@ -240,7 +278,7 @@ impl Worker {
 
     /// Nothing to do: empties the log and gives memory back.
     fn rest(&mut self) {
-        if self.log_pages.swap(0, Ordering::Relaxed) > 0 {
+        if !std::mem::take(&mut self.busy) && self.log_pages.swap(0, Ordering::Relaxed) > 0 {
             self.empty_log();
             let _ = self.connection.execute_batch("PRAGMA shrink_memory");
         }

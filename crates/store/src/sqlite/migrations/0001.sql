@@ -41,22 +41,18 @@ CREATE TABLE change (
     PRIMARY KEY (writer, n)
 ) STRICT, WITHOUT ROWID;
 
--- The newest change of each lane. SQLite lets one transaction write at a time, in whatever process, and the counter
--- is read and written inside it: one lane serves all processes and the version vector never grows.
-CREATE TABLE lane (
-    writer INTEGER PRIMARY KEY,
-    n      INTEGER NOT NULL
-) STRICT;
-
-INSERT INTO lane (writer, n) VALUES (1, 0);
-
--- How many records each lane has added to a realm, less those it removed. The count of a realm is the sum.
-CREATE TABLE tally (
+-- What each lane counts: its newest change under subject -1, and under a realm's number the records it added there less
+-- those it removed (the count of a realm is the sum). Together, so that a commit writes one page for both. SQLite lets
+-- one transaction write at a time, in whatever process, and the counters are read and written inside it: one lane
+-- serves all processes and the version vector never grows.
+CREATE TABLE counter (
     writer  INTEGER NOT NULL,
-    realm   INTEGER NOT NULL,
-    records INTEGER NOT NULL,
-    PRIMARY KEY (writer, realm)
+    subject INTEGER NOT NULL,
+    value   INTEGER NOT NULL,
+    PRIMARY KEY (writer, subject)
 ) STRICT, WITHOUT ROWID;
+
+INSERT INTO counter (writer, subject, value) VALUES (1, -1, 0);
 
 CREATE TABLE note (
     key   TEXT PRIMARY KEY,
