@@ -1,7 +1,9 @@
 //! Keyrink and SKS side by side: the same input, the same machine, one run.
 //!
 //! Each side loads a corpus, serves it on core 0 to a load generator on core 1, and takes submissions of certificates it
-//! has not seen.
+//! has not seen. For submissions, which leave the generator idle, a server may use both cores. The sides take turns in
+//! short rounds and each figure is the median of them, because a machine shared with others is not equally fast for
+//! long.
 
 mod side;
 mod table;
@@ -37,9 +39,9 @@ pub struct Plan {
     pub keyrink: PathBuf,
     /// The sides, in this order.
     pub sides: Vec<SideName>,
-    /// How often each corpus is loaded; the fastest time counts.
+    /// How often each corpus is loaded.
     pub loads: usize,
-    /// Length of each measurement over HTTP.
+    /// Length of each measurement over HTTP, all rounds together.
     pub duration: Duration,
 }
 
@@ -54,23 +56,23 @@ pub fn run(plan: &Plan, mut log: impl FnMut(String)) -> Result<String, Error> {
         .at("temporary folder")?;
     let mut out = format!("{}\n", machine::description());
     for corpus in corpora(plan, &folder)? {
-        let mut table = Table::new(&corpus.title, corpus.real);
+        let mut measure = Measure {
+            plan,
+            table: Table::new(&corpus.title, corpus.real),
+            corpus: &corpus,
+            log: &mut log,
+        };
+        let mut sides = Vec::new();
         for name in &plan.sides {
-            let mut side: Box<dyn Side> = match name {
+            let side: Box<dyn Side> = match name {
                 SideName::Sks => Box::new(SksSide::default()),
                 SideName::Keyrink => Box::new(KeyrinkSide::new(&plan.keyrink)?),
             };
-            let mut measure = Measure {
-                plan,
-                corpus: &corpus,
-                name: *name,
-                table: &mut table,
-                log: &mut log,
-            };
-            measure.load(side.as_mut())?;
-            measure.serve(side.as_mut())?;
+            sides.push((*name, side));
         }
-        out.push_str(&format!("\n{table}"));
+        measure.load(&mut sides)?;
+        measure.serve(&mut sides)?;
+        out.push_str(&format!("\n{}", measure.table));
     }
     Ok(out)
 }
@@ -81,9 +83,11 @@ const GENERATOR_CORE: usize = 1;
 const CONNECTIONS: usize = 16;
 /// Memory counts as idle so long after the first answer.
 const SETTLE: Duration = Duration::from_secs(2);
-const WARM_UP: Duration = Duration::from_millis(500);
-/// Certificates kept ready to submit in one measurement.
-const SUBMISSIONS: u64 = 60_000;
+const WARM_UP: Duration = Duration::from_millis(200);
+/// Rounds of a measurement over HTTP.
+const ROUNDS: u32 = 5;
+/// Certificates kept ready for each second of submissions.
+const SUBMISSIONS_PER_SECOND: f64 = 12_000.0;
 /// The generator's seed for the corpus, and for what is submitted.
 const SEEDS: [u64; 2] = [1, 2];
 
@@ -96,94 +100,133 @@ struct Corpus {
     addresses: Vec<String>,
 }
 
-/// Takes the figures of one side.
+type Sides = Vec<(SideName, Box<dyn Side>)>;
+
+/// Takes the figures of one corpus.
 struct Measure<'a> {
     plan: &'a Plan,
     corpus: &'a Corpus,
-    name: SideName,
-    table: &'a mut Table,
+    table: Table,
     log: &'a mut dyn FnMut(String),
 }
 
 impl Measure<'_> {
-    fn load(&mut self, side: &mut dyn Side) -> Result<(), Error> {
-        let mut times = Vec::new();
+    fn load(&mut self, sides: &mut Sides) -> Result<(), Error> {
         for _ in 0..self.plan.loads.max(1) {
-            times.push(side.load(&self.corpus.files)?);
-            self.say(format!("load {:.2} s", times[times.len() - 1].as_secs_f64()));
+            for (name, side) in &mut *sides {
+                let seconds = side.load(&self.corpus.files)?.as_secs_f64();
+                self.say(*name, &format!("load {seconds:.2} s"));
+                self.table.add(Figure::Load, *name, seconds);
+            }
         }
-        let fastest = times.iter().min().copied().unwrap_or_default();
-        self.table.set(Figure::Load, self.name, fastest.as_secs_f64());
-        self.table.set(
-            Figure::Disk,
-            self.name,
-            machine::disk_octets(&side.storage()) as f64 / 1e6,
-        );
+        for (name, side) in sides {
+            let octets = machine::disk_octets(&side.storage());
+            self.table.add(Figure::Disk, *name, octets as f64 / 1e6);
+        }
         Ok(())
     }
 
-    fn serve(&mut self, side: &mut dyn Side) -> Result<(), Error> {
-        let gets = self
-            .corpus
-            .fingerprints
-            .iter()
-            .map(|digits| format!("/pks/lookup?op=get&search=0x{digits}"));
-        let gets: Vec<String> = gets.collect();
+    fn serve(&mut self, sides: &mut Sides) -> Result<(), Error> {
+        let digits = self.corpus.fingerprints.iter();
+        let gets: Vec<String> = digits
+            .map(|digits| format!("/pks/lookup?op=get&search=0x{digits}"))
+            .collect();
         let addresses = self.corpus.addresses.iter().map(|address| form_encode(address));
         let indexes = addresses.map(|address| format!("/pks/lookup?op=index&options=mr&search={address}"));
 
-        let start = Instant::now();
-        let server = side.start()?;
-        let mut client = Client::new(server.http);
-        while client.get(&gets[0])?.status != 200 {}
-        self.table
-            .set(Figure::FirstAnswer, self.name, start.elapsed().as_secs_f64() * 1e3);
-        thread::sleep(SETTLE);
-        self.memory(Figure::MemoryIdle, &server);
-        drop(client);
-
-        self.rate(Figure::Get, &server, CONNECTIONS, &Work::get(gets))?;
-        self.rate(Figure::Index, &server, CONNECTIONS, &Work::get(indexes))?;
-        self.memory(Figure::MemoryServed, &server);
-
-        let submissions = |range: std::ops::Range<u64>| {
-            Work::submit(range.map(|index| generate::certificate(SEEDS[1], index).to_bytes()))
-        };
-        self.rate(Figure::SubmitOne, &server, 1, &submissions(0..SUBMISSIONS))?;
-        self.rate(
-            Figure::SubmitEight,
-            &server,
-            8,
-            &submissions(SUBMISSIONS..2 * SUBMISSIONS),
-        )?;
-        side.stop();
+        let mut servers = Vec::new();
+        for (name, side) in &mut *sides {
+            servers.push((*name, self.start(*name, side.as_mut(), &gets[0])?));
+        }
+        self.rounds(Figure::Get, &servers, CONNECTIONS, |_| Work::get(gets.clone()))?;
+        let indexes: Vec<String> = indexes.collect();
+        self.rounds(Figure::Index, &servers, CONNECTIONS, |_| Work::get(indexes.clone()))?;
+        for (name, server) in &servers {
+            self.memory(Figure::MemoryServed, *name, server);
+            machine::allow_cores(server.id, &[SERVER_CORE, GENERATOR_CORE])?;
+        }
+        let ready = (self.round().as_secs_f64() * SUBMISSIONS_PER_SECOND) as u64;
+        for (at, (figure, connections)) in [(Figure::SubmitOne, 1), (Figure::SubmitEight, 8)]
+            .into_iter()
+            .enumerate()
+        {
+            self.rounds(figure, &servers, connections, |round| {
+                let first = (at as u64 * u64::from(ROUNDS) + u64::from(round)) * ready;
+                Work::submit((first..first + ready).map(|index| generate::certificate(SEEDS[1], index).to_bytes()))
+            })?;
+        }
+        for (_, side) in sides {
+            side.stop();
+        }
         Ok(())
     }
 
-    fn rate(&mut self, figure: Figure, server: &Running, connections: usize, work: &Work) -> Result<(), Error> {
+    /// Starts a server and takes the figures of a server that starts.
+    fn start(&mut self, name: SideName, side: &mut dyn Side, target: &str) -> Result<Running, Error> {
+        let start = Instant::now();
+        let server = side.start()?;
+        let mut client = Client::new(server.http);
+        while client.get(target)?.status != 200 {}
+        let millis = start.elapsed().as_secs_f64() * 1e3;
+        self.table.add(Figure::FirstAnswer, name, millis);
+        thread::sleep(SETTLE);
+        self.memory(Figure::MemoryIdle, name, &server);
+        Ok(server)
+    }
+
+    /// Lets the servers take turns with the work of each round.
+    fn rounds(
+        &mut self,
+        figure: Figure,
+        servers: &[(SideName, Running)],
+        connections: usize,
+        work: impl Fn(u32) -> Work,
+    ) -> Result<(), Error> {
+        for round in 0..ROUNDS {
+            let work = work(round);
+            for (name, server) in servers {
+                let rate = self.rate(figure, *name, server, connections, &work)?;
+                self.table.add(figure, *name, rate);
+            }
+        }
+        Ok(())
+    }
+
+    fn rate(
+        &mut self,
+        figure: Figure,
+        name: SideName,
+        server: &Running,
+        connections: usize,
+        work: &Work,
+    ) -> Result<f64, Error> {
         if let Work::Cycle(_) = work {
             generate_load(server, connections, WARM_UP, work)?;
         }
         let cpu = || [machine::cpu_time(server.id), machine::cpu_time(std::process::id())];
         let before = cpu();
-        let report = generate_load(server, connections, self.plan.duration, work)?;
-        let busy = |side: usize| (cpu()[side] - before[side]).as_secs_f64() / report.elapsed.as_secs_f64() * 100.0;
-        self.say(format!(
-            "{figure}: {report}; CPU: server {:.0} %, generator {:.0} %",
-            busy(0),
-            busy(1)
-        ));
-        self.table.set(figure, self.name, report.per_second());
-        Ok(())
+        let report = generate_load(server, connections, self.round(), work)?;
+        let after = cpu();
+        let busy = |side: usize| (after[side] - before[side]).as_secs_f64() / report.elapsed.as_secs_f64() * 100.0;
+        let (server, generator) = (busy(0), busy(1));
+        self.say(
+            name,
+            &format!("{figure}: {report}; CPU: server {server:.0} %, generator {generator:.0} %"),
+        );
+        Ok(report.per_second())
     }
 
-    fn memory(&mut self, figure: Figure, server: &Running) {
-        self.table
-            .set(figure, self.name, machine::resident_octets(server.id) as f64 / 1e6);
+    fn round(&self) -> Duration {
+        self.plan.duration / ROUNDS
     }
 
-    fn say(&mut self, text: String) {
-        (self.log)(format!("{} | {} | {text}", self.corpus.title, self.name));
+    fn memory(&mut self, figure: Figure, name: SideName, server: &Running) {
+        let octets = machine::resident_octets(server.id);
+        self.table.add(figure, name, octets as f64 / 1e6);
+    }
+
+    fn say(&mut self, name: SideName, text: &str) {
+        (self.log)(format!("{} | {name} | {text}", self.corpus.title));
     }
 }
 

@@ -5,7 +5,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::thread::{CpuSet, sched_setaffinity};
+use rustix::thread::{CpuSet, Pid, sched_setaffinity};
+
+use crate::error::{At, Error};
 
 /// Resident memory of process `id` in octets; 0 if it is gone.
 pub fn resident_octets(id: u32) -> u64 {
@@ -47,6 +49,24 @@ pub fn pin_to_core(core: usize) -> bool {
     let mut set = CpuSet::new();
     set.set(core);
     sched_setaffinity(None, &set).is_ok()
+}
+
+/// Lets all threads of process `id` run on these cores, and those that they will start.
+///
+/// # Errors
+/// When the process is gone or no such core exists. A thread that has ended meanwhile is none.
+pub fn allow_cores(id: u32, cores: &[usize]) -> Result<(), Error> {
+    let mut set = CpuSet::new();
+    cores.iter().for_each(|&core| set.set(core));
+    let place = format!("/proc/{id}/task");
+    for task in fs::read_dir(&place).at(&place)? {
+        let name = task.at(&place)?.file_name();
+        let thread = name.to_str().and_then(|name| Pid::from_raw(name.parse().ok()?));
+        sched_setaffinity(thread, &set)
+            .map_err(std::io::Error::from)
+            .at(&place)?;
+    }
+    Ok(())
 }
 
 /// Processor, cores, kernel and how busy the machine is, in one line for the head of a table of figures.

@@ -101,7 +101,7 @@ struct Bench {
     /// Size of the synthetic corpus
     #[arg(long, default_value_t = 50_000)]
     synthetic: u64,
-    /// Loads of each corpus, of which the fastest counts
+    /// Loads of each corpus
     #[arg(long, default_value_t = 3)]
     loads: usize,
     /// Length of each measurement over HTTP

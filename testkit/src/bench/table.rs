@@ -85,7 +85,8 @@ impl fmt::Display for Demand {
 pub(super) struct Table {
     title: String,
     real: bool,
-    figures: BTreeMap<(Figure, SideName), f64>,
+    /// Each figure as often as it was measured.
+    figures: BTreeMap<(Figure, SideName), Vec<f64>>,
 }
 
 impl Table {
@@ -97,8 +98,20 @@ impl Table {
         }
     }
 
-    pub(super) fn set(&mut self, figure: Figure, side: SideName, value: f64) {
-        self.figures.insert((figure, side), value);
+    /// Adds one measurement. The sides take turns, so that the first ones of both were taken at about the same time.
+    pub(super) fn add(&mut self, figure: Figure, side: SideName, value: f64) {
+        self.figures.entry((figure, side)).or_default().push(value);
+    }
+
+    fn value(&self, figure: Figure, side: SideName) -> Option<f64> {
+        median(self.figures.get(&(figure, side))?.clone())
+    }
+
+    /// Keyrink's figure divided by that of SKS beside it; the median over all pairs.
+    fn ratio(&self, figure: Figure) -> Option<f64> {
+        let values = |side| self.figures.get(&(figure, side));
+        let pairs = values(SideName::Keyrink)?.iter().zip(values(SideName::Sks)?);
+        median(pairs.map(|(keyrink, sks)| keyrink / sks).collect())
     }
 }
 
@@ -112,9 +125,8 @@ impl fmt::Display for Table {
         let mut figures: Vec<Figure> = self.figures.keys().map(|(figure, _)| *figure).collect();
         figures.dedup();
         for figure in figures {
-            let value = |side| self.figures.get(&(figure, side)).copied();
-            let (sks, keyrink) = (value(SideName::Sks), value(SideName::Keyrink));
-            let ratio = sks.zip(keyrink).map(|(sks, keyrink)| keyrink / sks);
+            let (sks, keyrink) = (self.value(figure, SideName::Sks), self.value(figure, SideName::Keyrink));
+            let ratio = self.ratio(figure);
             let demand = figure.demand(self.real);
             let met = match keyrink.and_then(|keyrink| demand.is_met(keyrink, ratio)) {
                 Some(true) => "yes",
@@ -131,6 +143,11 @@ impl fmt::Display for Table {
         }
         Ok(())
     }
+}
+
+fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_unstable_by(f64::total_cmp);
+    values.get(values.len() / 2).copied()
 }
 
 /// Three significant digits or all before the point; empty if not measured.
@@ -150,9 +167,11 @@ mod tests {
     #[test]
     fn shows_ratio_and_verdict() {
         let mut table = Table::new("t", true);
-        table.set(Figure::Get, SideName::Sks, 1000.0);
-        table.set(Figure::Get, SideName::Keyrink, 5000.0);
-        table.set(Figure::MemoryIdle, SideName::Keyrink, 12.0);
+        for (sks, keyrink) in [(1000.0, 5000.0), (500.0, 2400.0), (1001.0, 6006.0)] {
+            table.add(Figure::Get, SideName::Sks, sks);
+            table.add(Figure::Get, SideName::Keyrink, keyrink);
+        }
+        table.add(Figure::MemoryIdle, SideName::Keyrink, 12.0);
         let text = table.to_string();
         assert!(
             text.contains("| op=get by fingerprint, req/s | 1000 | 5000 | 5.00 | ≥ 6 × | **no** |"),
