@@ -172,15 +172,10 @@ impl Ingest {
 
     /// Verifies certificates and makes their stored form, reusing verdicts of the copies in the store.
     pub fn prepare(&self, incoming: Vec<Incoming>) -> Result<Vec<Prepared>, StoreError> {
-        let ids: Vec<RecordId> = incoming
-            .iter()
-            .map(|incoming| formats::record_id(&incoming.cert))
-            .collect();
-        let stored = self.store.get(OPENPGP, &ids)?;
-        let all = incoming.into_iter().zip(ids).zip(stored);
-        Ok(all
-            .map(|((incoming, id), stored)| self.prepare_one(incoming, id, stored))
-            .collect())
+        incoming
+            .into_iter()
+            .map(|incoming| self.prepare_one(incoming))
+            .collect()
     }
 
     /// Merges certificates into the store in one transaction, together with `notes`.
@@ -206,10 +201,22 @@ impl Ingest {
             .collect())
     }
 
-    fn prepare_one(&self, incoming: Incoming, id: RecordId, stored: Option<Stored>) -> Prepared {
+    fn prepare_one(&self, incoming: Incoming) -> Result<Prepared, StoreError> {
         let Incoming { mut cert, dropped } = incoming;
-        let known = stored.and_then(|stored| Cert::decode(&stored.data).ok());
+        let id = formats::record_id(&cert);
+        let signatures: usize = cert
+            .components()
+            .iter()
+            .map(|component| component.signatures.len())
+            .sum();
+        let mut known = None;
+        if signatures > FEW_SIGNATURES {
+            known = self.known(&id)?;
+        }
         verify::verify(&mut cert, known.as_ref());
+        if signatures <= FEW_SIGNATURES && !cert.is_presentable() {
+            known = self.known(&id)?;
+        }
         let trimmed = self.limits.trim(&mut cert);
         let mut dropped: Vec<Dropped> = dropped
             .iter()
@@ -225,13 +232,22 @@ impl Ingest {
             });
         }
         let record = formats::record(&cert, self.words);
-        Prepared {
+        Ok(Prepared {
             cert,
             id,
             record,
             dropped,
             known: known.is_some_and(|known| known.is_presentable()),
-        }
+        })
+    }
+
+    /// The stored copy; what can't be read any more counts as none.
+    fn known(&self, id: &RecordId) -> Result<Option<Cert>, StoreError> {
+        let stored = self.store.get(OPENPGP, std::slice::from_ref(id))?;
+        Ok(stored
+            .into_iter()
+            .flatten()
+            .find_map(|stored| Cert::decode(&stored.data).ok()))
     }
 
     /// A copy of the stored certificate that a bare signature belongs to, with nothing but what the signature needs;
@@ -266,6 +282,8 @@ impl Ingest {
     }
 }
 
+/// So many signatures are verified in less time than it takes to look for a stored copy with their verdicts.
+const FEW_SIGNATURES: usize = 4;
 /// Issuers that a bare signature is looked up by.
 const BARE_ISSUERS_MAX: usize = 4;
 /// Certificates tried for each of them.

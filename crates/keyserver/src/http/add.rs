@@ -1,7 +1,7 @@
 //! `POST /pks/add`: submissions, in every form clients send them.
 
 use super::body::{self, BodyError, BodyLimits};
-use super::handoff::blocking;
+use super::handoff::{blocking, brief};
 use super::query::Query;
 use super::routes::Routes;
 use crate::ingest::{CertReport, Dropped, Ingest, IngestError, Outcome, Report};
@@ -56,6 +56,8 @@ impl Submissions {
     }
 }
 
+/// A submission as small as this is usually verified in less than a millisecond.
+const BRIEF_OCTETS_MAX: usize = 16 << 10;
 /// How long a submission waits until those before it have gone.
 const ROOM_WAIT: Duration = Duration::from_secs(10);
 
@@ -104,7 +106,14 @@ async fn take(
     let body = body::read(&parts.headers, body, submissions.limits).await?;
     let keytext = keytext(&parts.headers, body, style).await?;
     let ingest = submissions.ingest.clone();
-    Ok(blocking(move || ingest.submit(&keytext)).await?)
+    let octets = keytext.len();
+    let submit = move || ingest.submit(&keytext);
+    let report = if octets <= BRIEF_OCTETS_MAX {
+        brief(submit).await
+    } else {
+        blocking(submit).await
+    };
+    Ok(report?)
 }
 
 /// The key in a body of any accepted content type.

@@ -2,7 +2,8 @@
 //!
 //! A point read of the store takes about 10 µs; handing it to another thread and waiting for the result costs more than that.
 //! So short reads run right on the threads that serve connections, of which there are several for each core, but
-//! never on the last one that is free: should the store stall, the server still accepts, answers and stops.
+//! never on the last one that is free: should the store stall, the server still accepts, answers and stops. What takes
+//! somewhat longer, such as a small submission with its commit, may occupy half of them.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::runtime::Handle;
@@ -10,6 +11,14 @@ use tokio::runtime::Handle;
 /// Runs what is short unless something is wrong: on this thread, or on another if too many are occupied.
 pub async fn short<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match Place::take(Handle::current().metrics().num_workers()) {
+        Some(_place) => work(),
+        None => blocking(work).await,
+    }
+}
+
+/// Runs what takes about a millisecond unless something is wrong: on this thread while at least half of them are free.
+pub async fn brief<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match Place::take(Handle::current().metrics().num_workers() / 2 + 1) {
         Some(_place) => work(),
         None => blocking(work).await,
     }
@@ -32,11 +41,11 @@ pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stat
 struct Place;
 
 impl Place {
-    /// Takes a place while more than one is left.
-    fn take(workers: usize) -> Option<Self> {
+    /// Takes a place while more than one of so many is left.
+    fn take(places: usize) -> Option<Self> {
         let occupied = OCCUPIED.fetch_add(1, Ordering::Relaxed);
         let place = Self;
-        (occupied + 1 < workers).then_some(place)
+        (occupied + 1 < places).then_some(place)
     }
 }
 

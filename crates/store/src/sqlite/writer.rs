@@ -54,6 +54,8 @@ struct Worker {
     checkpoint_at: i32,
     /// How many batches the last transaction had.
     company: usize,
+    /// How long it is worth waiting for batches to share a commit: a part of what the last commit took.
+    patience: Duration,
     /// Something was committed since the thread last looked.
     busy: bool,
 }
@@ -81,6 +83,7 @@ impl Writer {
             log_pages,
             checkpoint_at,
             company: 1,
+            patience: Duration::ZERO,
             busy: false,
         }));
         let thread = std::thread::Builder::new()
@@ -208,7 +211,7 @@ impl Worker {
     /// The next job that waits. Callers whose batches were committed together come back together: as long as there are
     /// fewer than last time, it is worth a moment's patience.
     fn next(&self, jobs: &Receiver<Job>, waiting: usize, started: Instant) -> Option<Job> {
-        let patience = PATIENCE.saturating_sub(started.elapsed());
+        let patience = self.patience.saturating_sub(started.elapsed());
         if waiting < self.company && !patience.is_zero() {
             jobs.recv_timeout(patience).ok()
         } else {
@@ -259,7 +262,9 @@ impl Worker {
                 Err(fault) => return Err(fault),
             });
         }
+        let started = Instant::now();
         transaction.commit()?;
+        self.patience = (started.elapsed() / 8).min(PATIENCE_MAX);
         Ok(results)
     }
 
@@ -309,7 +314,7 @@ impl Worker {
 /// Log pages that ask for a checkpoint: a bulk load rewrites the same pages many times over and gains from waiting.
 fn checkpoint_pages(durability: Durability) -> i32 {
     match durability {
-        Durability::Full => 4_000,
+        Durability::Full => 8_000,
         Durability::Normal => 12_000,
     }
 }
@@ -322,8 +327,8 @@ fn stopped() -> StoreError {
 const QUEUE_MAX: usize = 64;
 /// A transaction takes no further batch once it has this many ids.
 const GROUP_IDS_MAX: usize = 1_000;
-/// How long the thread waits for batches to share a commit; less than what the commit takes.
-const PATIENCE: Duration = Duration::from_micros(150);
+/// The longest wait for batches to share a commit.
+const PATIENCE_MAX: Duration = Duration::from_micros(150);
 /// How long nothing must happen before the thread tidies up.
 const IDLE: Duration = Duration::from_millis(500);
 /// After a transaction as large as this the lock is left alone for [`GAP`], so that a writer of another process, which
