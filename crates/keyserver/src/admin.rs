@@ -1,7 +1,7 @@
 //! Subcommands that work on the store: beside a running server, or without one.
 
 pub mod check;
-mod cutter;
+pub(crate) mod cutter;
 pub mod dump;
 pub mod load;
 pub mod progress;

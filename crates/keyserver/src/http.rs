@@ -18,7 +18,7 @@ pub mod query;
 mod reply;
 pub mod request_line;
 pub mod routes;
-mod search;
+pub(crate) mod search;
 pub mod server;
 pub mod stats;
 mod time;

@@ -5,7 +5,7 @@ use std::fmt;
 
 /// One certificate of an index.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Certificate {
+pub(crate) struct Certificate {
     /// Fingerprint or key id.
     id: String,
     algorithm: Option<u8>,
@@ -24,7 +24,7 @@ struct UserId {
 }
 
 /// Reads an index; `None` if the answer is something else. Lines and fields that are unknown or missing are no error.
-pub(super) fn parse(body: &[u8]) -> Option<Vec<Certificate>> {
+pub(crate) fn parse(body: &[u8]) -> Option<Vec<Certificate>> {
     let mut certificates: Vec<Certificate> = Vec::new();
     let mut recognised = false;
     for line in body.split(|&octet| octet == b'\n') {
