@@ -1,4 +1,4 @@
-//! The web server, in the order a request passes: [`server`] (sockets, TLS, limits), [`request_line`] (repair),
+//! The web server, in the order a request passes: [`server`] (sockets, TLS, limits), [`request_line`] (repair), [`own_answers`],
 //! [`answer`] (headers, time limit, metrics around every answer), [`routes`], then the handlers, which take their
 //! parameters from [`query`], their bodies from [`body`], and ask the store through [`handoff`].
 
@@ -13,6 +13,7 @@ mod hits;
 mod index;
 pub mod lookup;
 mod meter;
+mod own_answers;
 mod pages;
 pub mod query;
 mod reply;

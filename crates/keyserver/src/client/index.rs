@@ -168,6 +168,14 @@ mod tests {
     }
 
     #[test]
+    fn flags_are_spelled_out() {
+        let line = |flags: &str| printed(&format!("pub:AA:22::::{flags}\n"));
+        assert_eq!(line("d"), "AA  EdDSA, disabled\n");
+        assert_eq!(line("dre"), "AA  EdDSA, expired, REVOKED, disabled\n");
+        assert_eq!(line("x"), "AA  EdDSA\n");
+    }
+
+    #[test]
     fn control_characters_are_spelled_out() {
         let text = printed("info:1:1\npub:%1b[2J\nuid:%07%1b]0;x%E2%80%AEevil%0A%9b%FF\n");
         assert_eq!(
