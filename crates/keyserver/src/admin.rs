@@ -3,6 +3,7 @@
 pub mod check;
 pub(crate) mod cutter;
 pub mod dump;
+mod keybox;
 pub mod load;
 pub mod progress;
 mod source;
