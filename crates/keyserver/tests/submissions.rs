@@ -6,6 +6,7 @@
 mod common;
 
 use common::{Node, get};
+use keyrink_openpgp::packet::Frames;
 use keyrink_testkit::http::{Answer, Client};
 use keyrink_testkit::keyring::entries;
 use keyrink_testkit::peers::Keyrink;
@@ -165,6 +166,40 @@ fn revocations_arrive_in_every_form() {
         assert_eq!(answer.status, 422, "{}", answer.text());
         assert!(is_one_sentence(&answer.text()), "{}", answer.text());
     }
+}
+
+/// A copy that proves nothing by itself is explained together with what is stored.
+#[test]
+fn parts_of_a_certificate_are_explained_by_all_of_it() {
+    let (_node, _server, mut client) = start();
+    let key = || Certificate::v4(5, "bob");
+    let whole = key()
+        .user_id("Bob <bob@example.org>")
+        .user_id("Bob <old@example.org>")
+        .encryption_subkey("bob/encrypt");
+    assert_eq!(json(&mut client, &whole.to_bytes()).0, 200);
+    let fingerprint = whole.fingerprint();
+    let user_id = key()
+        .user_id("Bob <old@example.org>")
+        .revoke_last(Reason::UserIdInvalid);
+    let subkey = key().encryption_subkey("bob/encrypt").revoke_last(Reason::Retired);
+    for copy in [user_id, subkey] {
+        let octets = copy.to_bytes();
+        let alone = Frames::new(&octets).map(|frame| frame.unwrap().span).last().unwrap();
+        for (sent, outcome) in [(alone, "updated"), (alone, "unchanged"), (&octets, "unchanged")] {
+            let answer = client.add(&armor(sent)).unwrap();
+            assert_eq!(
+                (answer.status, answer.text()),
+                (200, format!("{outcome} {fingerprint}\n"))
+            );
+        }
+    }
+    // What stays hidden is still named.
+    let hidden = key().bare_user_id("Bob <unsigned@example.org>").to_bytes();
+    let (_, answer) = json(&mut client, &hidden);
+    let dropped = answer["updated"][0]["dropped"].as_array().unwrap();
+    assert_eq!(dropped.len(), 1, "{answer}");
+    assert!(dropped[0]["part"].as_str().unwrap().contains("unsigned"), "{answer}");
 }
 
 #[test]
