@@ -295,6 +295,7 @@ fn what_nobody_vouches_for_is_not_shown() {
     let fields = [("Content-Type", "application/octet-stream"), ("Accept", "text/html")];
     let page = client.request("POST", "/pks/add", &fields, &both).unwrap();
     assert_eq!(page.field("content-type"), Some("text/html; charset=utf-8"));
+    assert!(page.text().contains("role=\"search\""), "{}", page.text());
     assert!(page.text().contains(&partly.fingerprint()) && page.text().contains("&lt;script&gt;"));
     assert!(!page.text().contains("<script"), "{}", page.text());
 }
