@@ -1,6 +1,7 @@
-//! The web server, in the order a request passes: [`server`] (sockets, TLS, limits), [`request_line`] (repair), [`own_answers`],
-//! [`answer`] (headers, time limit, metrics around every answer), [`routes`], then the handlers, which take their
-//! parameters from [`query`], their bodies from [`body`], and ask the store through [`handoff`].
+//! The web server, in the order a request passes: [`server`] (sockets, TLS, limits), [`request_line`] (repair),
+//! [`answer`] (headers, time limit, metrics around every answer; `own_answers` for those that hyper gives), [`routes`],
+//! then the handlers, which take their parameters from [`query`], their bodies from [`body`], and ask the store through
+//! [`handoff`].
 
 pub mod add;
 pub mod answer;
