@@ -12,6 +12,14 @@
 
 #[cfg(test)]
 mod certificates;
+pub mod client_index;
+pub mod config;
+pub mod http_hashquery;
+pub mod http_query;
+pub mod http_request_line;
+pub mod http_search;
+pub mod http_submission;
+pub mod load_pieces;
 pub mod mutation;
 pub mod openpgp_armor;
 pub mod openpgp_key;

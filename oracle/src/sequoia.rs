@@ -4,18 +4,21 @@ use crate::judged::{Claim, Judgement, tidy};
 use sequoia_openpgp::cert::prelude::*;
 use sequoia_openpgp::packet::Signature;
 use sequoia_openpgp::parse::Parse;
+use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// The self-signatures of a keyring that Sequoia finds valid.
-pub(crate) fn valid(keyring: &[u8]) -> Judgement {
+/// The self-signatures that Sequoia finds valid.
+pub(crate) fn valid(files: &[PathBuf]) -> Judgement {
     let mut judgement = Judgement::new();
-    let certs = CertParser::from_bytes(keyring).expect("Sequoia reads Debian's keyrings");
-    // A certificate that Sequoia does not take is missing from the judgement, and reported for that.
-    for cert in certs.flatten() {
-        let claims = judgement.entry(cert.fingerprint().to_hex()).or_default();
-        claims.extend(signatures(&cert).iter().map(claim));
-        tidy(claims);
+    for file in files {
+        // A certificate that Sequoia does not take is missing from the judgement, and a dispute for that.
+        let certs = CertParser::from_file(file).into_iter().flatten();
+        for cert in certs.flatten() {
+            let claims = judgement.entry(cert.fingerprint().to_hex()).or_default();
+            claims.extend(signatures(&cert).iter().map(claim));
+        }
     }
+    judgement.values_mut().for_each(tidy);
     judgement
 }
 
@@ -29,10 +32,12 @@ fn signatures(cert: &Cert) -> Vec<Signature> {
     for user_id in cert.userids() {
         found.extend(user_id.self_signatures().cloned());
         found.extend(user_id.self_revocations().cloned());
+        found.extend(user_id.approvals().cloned());
     }
     for attribute in cert.user_attributes() {
         found.extend(attribute.self_signatures().cloned());
         found.extend(attribute.self_revocations().cloned());
+        found.extend(attribute.approvals().cloned());
     }
     found
 }

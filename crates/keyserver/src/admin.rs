@@ -1,8 +1,9 @@
 //! Subcommands that work on the store: beside a running server, or without one.
 
 pub mod check;
-mod cutter;
+pub(crate) mod cutter;
 pub mod dump;
+mod keybox;
 pub mod load;
 pub mod progress;
 mod source;

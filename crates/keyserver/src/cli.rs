@@ -111,7 +111,7 @@ impl Serve {
 /// `keyrink load`
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Files may be binary or armored, plain, .gz or .zst. Certificates are merged into what is there, never replaced.
+    after_help = "Files may be binary or armored, plain, .gz or .zst, or keyboxes of GnuPG (pubring.kbx). Certificates are merged into what is there, never replaced.
 An interrupted load goes on where it stopped when it is started again.
 
 EXAMPLES:

@@ -4,7 +4,7 @@
 //! control sequence. Whether a certificate is the right one is for the program that imports it to decide.
 
 mod address;
-mod index;
+pub(crate) mod index;
 
 use crate::cli;
 use address::{Address, BadAddress};

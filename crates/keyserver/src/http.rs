@@ -1,6 +1,7 @@
 //! The web server, in the order a request passes: [`server`] (sockets, TLS, limits), [`request_line`] (repair),
-//! [`answer`] (headers, time limit, metrics around every answer), [`routes`], then the handlers, which take their
-//! parameters from [`query`], their bodies from [`body`], and ask the store through [`handoff`].
+//! [`answer`] (headers, time limit, metrics around every answer; `own_answers` for those that hyper gives), [`routes`],
+//! then the handlers, which take their parameters from [`query`], their bodies from [`body`], and ask the store through
+//! [`handoff`].
 
 pub mod add;
 pub mod answer;
@@ -13,12 +14,13 @@ mod hits;
 mod index;
 pub mod lookup;
 mod meter;
+mod own_answers;
 mod pages;
 pub mod query;
 mod reply;
 pub mod request_line;
 pub mod routes;
-mod search;
+pub(crate) mod search;
 pub mod server;
 pub mod stats;
 mod time;

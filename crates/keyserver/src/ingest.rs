@@ -17,6 +17,7 @@ use keyrink_openpgp::read::{Incoming, Keyring};
 use keyrink_openpgp::terms::Term;
 use keyrink_openpgp::verify;
 use keyrink_store::{Applied, Batch, Decision, Record, RecordId, Store, StoreError, Stored};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use thiserror::Error;
 
@@ -39,8 +40,8 @@ pub struct Prepared {
     id: RecordId,
     record: Record,
     dropped: Vec<Dropped>,
-    /// The stored certificate was already fit to be shown.
-    known: bool,
+    /// The certificate as it was stored before, if it was worth looking for.
+    known: Option<Cert>,
 }
 
 /// What happened to a submission.
@@ -237,7 +238,7 @@ impl Ingest {
             id,
             record,
             dropped,
-            known: known.is_some_and(|known| known.is_presentable()),
+            known,
         })
     }
 
@@ -325,20 +326,33 @@ fn decide(new: &Prepared, old: Option<&Stored>, limits: &Limits, words: bool) ->
 impl Prepared {
     fn outcome(&self, applied: Applied) -> Outcome {
         match applied {
-            _ if !self.known && !self.cert.is_presentable() => Outcome::Invalid,
+            _ if !self.was_shown() && !self.cert.is_presentable() => Outcome::Invalid,
             Applied::Inserted => Outcome::Inserted,
             Applied::Updated => Outcome::Updated,
             Applied::Unchanged | Applied::Deleted => Outcome::Unchanged,
         }
     }
 
-    /// What users will not see of it, packets left out on reading first.
-    pub fn dropped(&self) -> Vec<Dropped> {
-        let hidden = explain::hidden(&self.cert, DROPPED_MAX);
-        let hidden = hidden.into_iter().map(|hidden| Dropped {
-            part: hidden.part,
-            reason: hidden.reason.to_owned(),
+    /// The stored certificate was already fit to be shown.
+    fn was_shown(&self) -> bool {
+        self.known.as_ref().is_some_and(Cert::is_presentable)
+    }
+
+    /// What users will not see of it, packets left out on reading first. What a copy lacks may be stored already: whether a
+    /// part is shown is a matter of the whole certificate.
+    fn dropped(&self) -> Vec<Dropped> {
+        let whole = self.known.clone().and_then(|known| merge(known, self.cert.clone()));
+        let still_hidden: Option<BTreeSet<String>> = whole.map(|whole| {
+            let hidden = explain::hidden(&whole, usize::MAX);
+            hidden.into_iter().map(|hidden| hidden.part).collect()
         });
+        let hidden = explain::hidden(&self.cert, usize::MAX).into_iter();
+        let hidden = hidden
+            .filter(|hidden| still_hidden.as_ref().is_none_or(|parts| parts.contains(&hidden.part)))
+            .map(|hidden| Dropped {
+                part: hidden.part,
+                reason: hidden.reason.to_owned(),
+            });
         self.dropped.iter().cloned().chain(hidden).take(DROPPED_MAX).collect()
     }
 }

@@ -7,6 +7,8 @@ pub mod admin;
 pub mod cli;
 pub mod client;
 pub mod config;
+#[doc(hidden)]
+pub mod decoders;
 mod follow;
 pub mod formats;
 pub mod http;

@@ -13,7 +13,7 @@ use crate::http::web::{self, Web};
 use crate::ingest::Ingest;
 use crate::logging::{self, LogError};
 use crate::metrics::Metrics;
-use crate::signals::{self, Request, Signals};
+use crate::signals;
 use crate::{admin, cli};
 use axum::routing::get;
 use keyrink_store::sqlite::Durability;
@@ -66,23 +66,18 @@ pub fn run(arguments: &cli::Serve) -> Result<(), ServeError> {
 }
 
 async fn serve(config: &Config, routes: Routes, metrics: Metrics) -> Result<(), ServeError> {
-    let mut signals = Signals::listen()?;
     let server = Server::bind(&config.http)?;
     for address in server.addresses() {
         tracing::info!(%address, "listening");
     }
     let certificate = server.certificate();
-    let stop = async move {
-        while signals.next().await == Request::Reload {
-            match certificate.as_ref().map(|certificate| certificate.reload()) {
-                Some(Ok(())) => tracing::info!("the TLS certificate was read again"),
-                Some(Err(error)) => tracing::error!(%error, "the old TLS certificate stays in use"),
-                None => {}
-            }
-        }
-        signals::stopping();
-        tracing::info!("stopping");
-    };
+    let stop = signals::obey(
+        move || match certificate.as_ref().map(|certificate| certificate.reload()) {
+            Some(Ok(())) => tracing::info!("the TLS certificate was read again"),
+            Some(Err(error)) => tracing::error!(%error, "the old TLS certificate stays in use"),
+            None => {}
+        },
+    )?;
     tokio::spawn(metrics.keep_small());
     tokio::spawn(signals::watchdog());
     signals::ready();

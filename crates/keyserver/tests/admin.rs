@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::{Node, datasets, debian, finish, get};
@@ -63,6 +63,34 @@ fn keyrings_are_loaded_from_everywhere() {
     let missing = node.run("load", &["/nowhere/*.pgp"]);
     assert_eq!((missing.code, missing.out.as_str()), (Some(1), ""), "{missing:?}");
     assert!(missing.err.contains("/nowhere/*.pgp"), "{missing:?}");
+}
+
+#[test]
+fn a_keybox_of_gpg_is_read() {
+    let node = Node::new();
+    let mut octets = Vec::new();
+    generate::write(&mut octets, 1, 0..10).unwrap();
+    let (keys, home) = (node.file("keys.pgp", &octets), node.path("home"));
+    fs::create_dir(&home).unwrap();
+    let gpg = |arguments: &[&str]| {
+        let mut gpg = Command::new("gpg");
+        gpg.args(["--batch", "--quiet", "--no-autostart", "--no-auto-check-trustdb"]);
+        gpg.arg("--homedir").arg(&home).args(arguments);
+        finish(gpg, b"")
+    };
+    gpg(&["--import", keys.to_str().unwrap()]);
+    // What was deleted stays in the file, but not in the keyring.
+    let deleted = generate::certificate(1, 3).fingerprint();
+    gpg(&["--yes", "--delete-keys", &deleted]);
+    let report = node.load(&[&home.join("pubring.kbx")]);
+    assert!(report.starts_with("9 certificates: 9 inserted, "), "{report}");
+    let missing = node.run("load", &[keys.to_str().unwrap()]);
+    assert!(
+        missing
+            .out
+            .starts_with("10 certificates: 1 inserted, 0 updated, 9 unchanged, "),
+        "{missing:?}"
+    );
 }
 
 #[test]

@@ -70,6 +70,7 @@ fn a_wrong_submission_is_explained() {
     picture(&mut browser, "refused");
     let page = browser.texts("main").unwrap().concat();
     assert!(page.contains("no armored OpenPGP block was found"), "{page}");
+    assert_eq!(browser.texts("header form[role='search']").unwrap().len(), 1);
 }
 
 #[test]

@@ -5,10 +5,10 @@
 
 mod common;
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -78,6 +78,38 @@ fn a_stop_finishes_what_was_begun() {
         get(&mut Client::new(again.http()), &certificate.fingerprint()).status,
         200
     );
+}
+
+#[test]
+fn a_second_signal_ends_at_once() {
+    let node = Node::new();
+    for (signal, code) in [("INT", 130), ("TERM", 143)] {
+        let mut server = node.command("serve", &["--http", "127.0.0.1:0"]);
+        let mut server = server.stderr(Stdio::piped()).spawn().unwrap();
+        let process = server.id().to_string();
+        let send = |signal: &str| {
+            let sent = Command::new("kill").args(["-s", signal, &process]).status();
+            assert!(sent.unwrap().success());
+        };
+        let mut log = BufReader::new(server.stderr.take().unwrap())
+            .lines()
+            .map(Result::unwrap);
+        let listening = log.find(|line| line.contains("listening")).unwrap();
+        let address = listening.rsplit("address=").next().unwrap().trim().to_owned();
+        // A request that is not finished keeps the server from ending.
+        let mut connection = TcpStream::connect(address).unwrap();
+        connection
+            .write_all(b"POST /pks/add HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc")
+            .unwrap();
+        thread::sleep(Duration::from_millis(200));
+        send(signal);
+        assert!(log.any(|line| line.ends_with("stopping")));
+        let begin = Instant::now();
+        send(signal);
+        assert_eq!(server.wait().unwrap().code(), Some(code));
+        assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
+        assert!(log.any(|line| line.contains("stopping at once")));
+    }
 }
 
 #[test]

@@ -49,6 +49,9 @@ fn certificates() -> Vec<Certificate> {
         Certificate::v4(1, "retired")
             .user_id("Retired <retired@example.org>")
             .revoke(Reason::Retired),
+        Certificate::v4(1, "gone")
+            .user_id("Gone <gone@example.org>")
+            .revoke_last(Reason::UserIdInvalid),
         Certificate::v6(1, "six").user_id("Six <six@example.org>"),
         Certificate::v4(1, "both").user_id("Both <both@example.org>"),
         Certificate::v6(1, "both").user_id("Both <both@example.org>"),
@@ -242,6 +245,16 @@ fn for_people() -> Vec<Asked> {
             "vindex_json",
             lookup("op=vindex&options=json&search=bob@example.com"),
             "",
+        ),
+        (
+            "index_page_user_ids_revoked",
+            lookup("op=index&search=gone@example.org"),
+            BROWSER,
+        ),
+        (
+            "vindex_page_user_ids_revoked",
+            lookup("op=vindex&search=gone@example.org"),
+            BROWSER,
         ),
         (
             "index_page",

@@ -129,6 +129,10 @@ async fn headers_are_bounded() {
     if connection.read_exact(&mut answer).await.is_ok() {
         assert_eq!(&answer, b"HTTP/1.1 431");
     }
+    let request = format!("GET /small HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: y\r\n".repeat(200));
+    let answer = server.exchange(request.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
+    assert!(answer.contains("access-control-allow-origin: *\r\n"), "{answer}");
 }
 
 #[tokio::test]
@@ -142,7 +146,17 @@ async fn garbage_is_refused() {
     ] {
         let answer = server.exchange(garbage).await;
         assert!(answer.starts_with("HTTP/1.1 400 ") || answer.is_empty(), "{answer}");
+        assert!(
+            answer.is_empty() || answer.contains("access-control-allow-origin: *\r\n"),
+            "{answer}"
+        );
     }
+    // Behind a good request on the same connection, too.
+    let answer = server
+        .exchange(b"GET /small HTTP/1.1\r\nHost: a\r\n\r\nGET\r\n\r\n")
+        .await;
+    let (_, second) = answer.split_once("HTTP/1.1 400 ").unwrap();
+    assert!(second.contains("access-control-allow-origin: *\r\n"), "{answer}");
     assert!(server.exchange(b"GET /small HTTP/1.0\r\n\r\n").await.contains("200 OK"));
 }
 

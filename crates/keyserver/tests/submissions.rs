@@ -6,6 +6,7 @@
 mod common;
 
 use common::{Node, get};
+use keyrink_openpgp::packet::Frames;
 use keyrink_testkit::http::{Answer, Client};
 use keyrink_testkit::keyring::entries;
 use keyrink_testkit::peers::Keyrink;
@@ -167,6 +168,40 @@ fn revocations_arrive_in_every_form() {
     }
 }
 
+/// A copy that proves nothing by itself is explained together with what is stored.
+#[test]
+fn parts_of_a_certificate_are_explained_by_all_of_it() {
+    let (_node, _server, mut client) = start();
+    let key = || Certificate::v4(5, "bob");
+    let whole = key()
+        .user_id("Bob <bob@example.org>")
+        .user_id("Bob <old@example.org>")
+        .encryption_subkey("bob/encrypt");
+    assert_eq!(json(&mut client, &whole.to_bytes()).0, 200);
+    let fingerprint = whole.fingerprint();
+    let user_id = key()
+        .user_id("Bob <old@example.org>")
+        .revoke_last(Reason::UserIdInvalid);
+    let subkey = key().encryption_subkey("bob/encrypt").revoke_last(Reason::Retired);
+    for copy in [user_id, subkey] {
+        let octets = copy.to_bytes();
+        let alone = Frames::new(&octets).map(|frame| frame.unwrap().span).last().unwrap();
+        for (sent, outcome) in [(alone, "updated"), (alone, "unchanged"), (&octets, "unchanged")] {
+            let answer = client.add(&armor(sent)).unwrap();
+            assert_eq!(
+                (answer.status, answer.text()),
+                (200, format!("{outcome} {fingerprint}\n"))
+            );
+        }
+    }
+    // What stays hidden is still named.
+    let hidden = key().bare_user_id("Bob <unsigned@example.org>").to_bytes();
+    let (_, answer) = json(&mut client, &hidden);
+    let dropped = answer["updated"][0]["dropped"].as_array().unwrap();
+    assert_eq!(dropped.len(), 1, "{answer}");
+    assert!(dropped[0]["part"].as_str().unwrap().contains("unsigned"), "{answer}");
+}
+
 #[test]
 fn secret_keys_are_refused_and_forgotten() {
     let node = Node::new();
@@ -260,6 +295,7 @@ fn what_nobody_vouches_for_is_not_shown() {
     let fields = [("Content-Type", "application/octet-stream"), ("Accept", "text/html")];
     let page = client.request("POST", "/pks/add", &fields, &both).unwrap();
     assert_eq!(page.field("content-type"), Some("text/html; charset=utf-8"));
+    assert!(page.text().contains("role=\"search\""), "{}", page.text());
     assert!(page.text().contains(&partly.fingerprint()) && page.text().contains("&lt;script&gt;"));
     assert!(!page.text().contains("<script"), "{}", page.text());
 }

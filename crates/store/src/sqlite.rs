@@ -123,7 +123,7 @@ impl SqliteStore {
             })?;
             Some(Writer::start(&file, options.durability, migrations)?)
         };
-        let readers = Readers::new(file.clone(), migrations, options.readers);
+        let readers = Readers::new(file.clone(), migrations, options.readers, options.read_only);
         let store = Self { file, readers, writer };
         store.vector()?;
         Ok(store)

@@ -8,17 +8,17 @@ use std::io::{self, Read};
 
 /// Whole certificates, one after another.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Piece {
+pub(crate) struct Piece {
     /// Their packets.
-    pub(super) octets: Vec<u8>,
+    pub(crate) octets: Vec<u8>,
     /// Octets of the stream up to the end of this piece.
-    pub(super) end: u64,
+    pub(crate) end: u64,
     /// What was left out, in words.
-    pub(super) skipped: Vec<String>,
+    pub(crate) skipped: Vec<String>,
 }
 
 /// Cuts what a reader gives.
-pub(super) struct Cutter<R> {
+pub(crate) struct Cutter<R> {
     reader: R,
     /// What was read and is not yet given out; whole packets up to `framed`.
     buffer: Vec<u8>,
@@ -35,7 +35,7 @@ pub(super) struct Cutter<R> {
 impl<R: Read> Cutter<R> {
     /// Starts `offset` octets into the stream, to go on where an earlier run stopped. Of a certificate longer than
     /// `certificate_octets_max` the rest is left out.
-    pub(super) fn new(mut reader: R, offset: u64, certificate_octets_max: usize) -> io::Result<Self> {
+    pub(crate) fn new(mut reader: R, offset: u64, certificate_octets_max: usize) -> io::Result<Self> {
         let passed = io::copy(&mut (&mut reader).take(offset), &mut io::sink())?;
         Ok(Self {
             reader,
@@ -50,7 +50,7 @@ impl<R: Read> Cutter<R> {
     }
 
     /// The next piece; `None` at the end.
-    pub(super) fn next_piece(&mut self) -> io::Result<Option<Piece>> {
+    pub(crate) fn next_piece(&mut self) -> io::Result<Option<Piece>> {
         loop {
             match packet::frame(&self.buffer[self.framed..]) {
                 Ok(frame) => {

@@ -1,5 +1,6 @@
-//! Where keyrings come from: files, folders, patterns and standard input; plain, gzip or zstd; binary or armored.
+//! Where keyrings come from: files, folders, patterns and standard input; plain, gzip or zstd; binary, armored or a keybox.
 
+use super::keybox::{Keybox, is_keybox};
 use keyrink_openpgp::armor;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -73,8 +74,10 @@ impl Source {
             read: Arc::clone(read),
         };
         let mut plain = unpack(BufReader::with_capacity(PIECE_OCTETS, counted))?;
-        let armored = armor::is_armored(plain.fill_buf()?);
-        Ok(if armored {
+        let start = plain.fill_buf()?;
+        Ok(if is_keybox(start) {
+            Box::new(Keybox::new(plain))
+        } else if armor::is_armored(start) {
             Box::new(Dearmored::new(plain))
         } else {
             plain
@@ -83,7 +86,7 @@ impl Source {
 }
 
 /// Endings of files that are taken from folders, before `.gz` or `.zst`.
-const ENDINGS: [&str; 6] = ["pgp", "gpg", "asc", "key", "pub", "pgp-keys"];
+const ENDINGS: [&str; 7] = ["pgp", "gpg", "asc", "key", "pub", "pgp-keys", "kbx"];
 const PIECE_OCTETS: usize = 128 << 10;
 
 fn add_folder(folder: &Path, sources: &mut Vec<Source>) -> io::Result<()> {

@@ -5,7 +5,7 @@ use std::fmt;
 
 /// One certificate of an index.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Certificate {
+pub(crate) struct Certificate {
     /// Fingerprint or key id.
     id: String,
     algorithm: Option<u8>,
@@ -24,7 +24,7 @@ struct UserId {
 }
 
 /// Reads an index; `None` if the answer is something else. Lines and fields that are unknown or missing are no error.
-pub(super) fn parse(body: &[u8]) -> Option<Vec<Certificate>> {
+pub(crate) fn parse(body: &[u8]) -> Option<Vec<Certificate>> {
     let mut certificates: Vec<Certificate> = Vec::new();
     let mut recognised = false;
     for line in body.split(|&octet| octet == b'\n') {
@@ -165,6 +165,14 @@ mod tests {
             "80E976F14A508A48E9CA3FE9BC372252CA1CF964  RSA 4096, created 2014-01-01, expired 2020-01-01, REVOKED\n    \
              A:% ä <a@b>\n    old  (revoked)\nBC372252CA1CF964  \n    x\n"
         );
+    }
+
+    #[test]
+    fn flags_are_spelled_out() {
+        let line = |flags: &str| printed(&format!("pub:AA:22::::{flags}\n"));
+        assert_eq!(line("d"), "AA  EdDSA, disabled\n");
+        assert_eq!(line("dre"), "AA  EdDSA, expired, REVOKED, disabled\n");
+        assert_eq!(line("x"), "AA  EdDSA\n");
     }
 
     #[test]

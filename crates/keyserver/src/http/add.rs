@@ -104,7 +104,9 @@ async fn take(
 ) -> Result<Report, AddError> {
     let _room = submissions.room(&parts.headers).await?;
     let body = body::read(&parts.headers, body, submissions.limits).await?;
-    let keytext = keytext(&parts.headers, body, style).await?;
+    let content_type = parts.headers.get(header::CONTENT_TYPE);
+    let content_type = content_type.map_or("", |value| value.to_str().unwrap_or("?"));
+    let keytext = keytext(content_type, body, style).await?;
     let ingest = submissions.ingest.clone();
     let octets = keytext.len();
     let submit = move || ingest.submit(&keytext);
@@ -116,11 +118,13 @@ async fn take(
     Ok(report?)
 }
 
+/// The key in a body of a content type, for whoever has no request around it.
+pub(crate) async fn keytext_of(content_type: &str, body: Bytes) -> Option<Bytes> {
+    keytext(content_type, body, &mut Style::Text).await.ok()
+}
+
 /// The key in a body of any accepted content type.
-async fn keytext(headers: &HeaderMap, body: Bytes, style: &mut Style) -> Result<Bytes, AddError> {
-    let content_type = headers
-        .get(header::CONTENT_TYPE)
-        .map_or("", |value| value.to_str().unwrap_or("?"));
+async fn keytext(content_type: &str, body: Bytes, style: &mut Style) -> Result<Bytes, AddError> {
     let media_type = content_type
         .split(';')
         .next()

@@ -138,7 +138,8 @@ fn decorate(headers: &mut HeaderMap) {
     }
 }
 
-const ALWAYS: [(HeaderName, HeaderValue); 2] = [
+/// Of every answer.
+pub(super) const ALWAYS: [(HeaderName, HeaderValue); 2] = [
     (header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*")),
     (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
 ];

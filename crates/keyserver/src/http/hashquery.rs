@@ -41,7 +41,7 @@ pub fn routes(queries: Arc<HashQueries>) -> Routes {
 
 /// Why a question can't be answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-enum QuestionError {
+pub(crate) enum QuestionError {
     #[error("the question is cut off: a count of 4 octets, then for each digest a length and its octets")]
     CutOff,
     #[error("a question holds at most {DIGESTS_MAX} digests")]
@@ -72,7 +72,7 @@ async fn answer(State(queries): State<Arc<HashQueries>>, request: Request<Body>)
 }
 
 /// The digests asked for. Strings that are no digests match nothing and are left out, as SKS does.
-fn read_question(mut input: &[u8]) -> Result<Vec<Vec<u8>>, QuestionError> {
+pub(crate) fn read_question(mut input: &[u8]) -> Result<Vec<Vec<u8>>, QuestionError> {
     let count = read_number(&mut input)?;
     if count > DIGESTS_MAX {
         return Err(QuestionError::TooMany);

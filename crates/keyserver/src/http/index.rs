@@ -1,5 +1,8 @@
 //! Indexes for machines: the lines of HKP (`options=mr`) and JSON (`options=json`).
 //!
+//! Of the flags of HKP's lines, `r` (revoked) and `e` (expired) are written. `d` (disabled) tells of a keyserver whose
+//! operator switches single keys off, which cannot be done here: what is stored is shown or is not found.
+//!
 //! The JSON is that of the HKP draft's index (§7.1.1) in an object with the address of the next page:
 //!
 //! ```text

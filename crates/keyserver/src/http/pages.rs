@@ -45,7 +45,7 @@ pub(super) fn start(words: bool) -> String {
 }
 
 /// A page that says in one sentence what went wrong.
-pub(super) fn problem(status: StatusCode, sentence: &str, search: Option<&str>) -> String {
+pub(super) fn problem(status: StatusCode, sentence: &str, search: &str) -> String {
     let title = match status {
         StatusCode::NOT_FOUND => "Nothing found",
         status if status.is_server_error() => "Something is wrong here",
@@ -58,7 +58,7 @@ pub(super) fn problem(status: StatusCode, sentence: &str, search: Option<&str>) 
             p.quiet { "Status " (status.as_u16()) }
         }
     };
-    page(title, search, &content)
+    page(title, Some(search), &content)
 }
 
 /// The page of numbers.
@@ -78,7 +78,7 @@ pub(super) fn stats(stats: &Stats<'_>) -> String {
             p { a href="/pks/stats?options=json" { "As JSON" } }
         }
     };
-    page("Statistics", None, &content)
+    page("Statistics", Some(""), &content)
 }
 
 /// The frame of every page. `search` fills the search form at its top; without it there is none.

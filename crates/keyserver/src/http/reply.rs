@@ -69,7 +69,7 @@ impl Problem {
     pub(super) fn answer(&self, form: Form, search: &str) -> Response {
         let body = match form {
             Form::Text => format!("{}\n", self.sentence),
-            Form::Html => pages::problem(self.status, &self.sentence, Some(search)),
+            Form::Html => pages::problem(self.status, &self.sentence, search),
             Form::Json => format!("{}\n", serde_json::json!({ "error": self.sentence })),
         };
         let mut answer = answer(media_type(form), body);

@@ -5,7 +5,7 @@ use thiserror::Error;
 
 /// The meaning of a `search` parameter.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Search {
+pub(crate) enum Search {
     /// Certificates found by this term.
     Term(Term),
     /// Certificates whose user ids hold all these words; at least one.
@@ -14,7 +14,7 @@ pub(super) enum Search {
 
 /// How to read text that could mean several things.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Reading {
+pub(crate) struct Reading {
     /// The client wants whole user ids (`exact=on`).
     pub exact: bool,
     /// This server finds single words.
@@ -23,7 +23,7 @@ pub(super) struct Reading {
 
 /// Why a text is nothing to search for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub(super) enum SearchError {
+pub(crate) enum SearchError {
     /// Nothing but spaces.
     #[error(
         "The parameter `search` is missing or empty: it takes a fingerprint, a key id, an e-mail address or a user id."
@@ -52,7 +52,7 @@ impl Search {
     /// Keys: `0x` or `openpgp4fpr:` and digits, or digits alone, with spaces anywhere. Text: an e-mail address, also
     /// in angle brackets, finds all its certificates; after `=` as gpg writes it, and for whatever holds an address
     /// and more, the whole user id must match; the rest are words.
-    pub(super) fn parse(search: &[u8], reading: Reading) -> Result<Self, SearchError> {
+    pub(crate) fn parse(search: &[u8], reading: Reading) -> Result<Self, SearchError> {
         let text = String::from_utf8_lossy(search);
         let text = text.trim();
         if text.is_empty() {

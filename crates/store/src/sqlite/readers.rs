@@ -1,6 +1,6 @@
 //! The pool of reading connections: opened when first needed, handed out one caller at a time.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::Connection;
@@ -12,11 +12,16 @@ use crate::StoreError;
 /// Connections that only read.
 pub(super) struct Readers {
     file: PathBuf,
+    /// How a connection is opened.
+    open: Open,
     migrations: Migrations,
     connections_max: usize,
     state: Mutex<State>,
     returned: Condvar,
 }
+
+/// Opens a file, with so many KiB of cache.
+type Open = fn(&Path, u32, Migrations) -> Result<Connection, Fault>;
 
 #[derive(Default)]
 struct State {
@@ -32,9 +37,15 @@ struct Loan<'a> {
 }
 
 impl Readers {
-    pub(super) fn new(file: PathBuf, migrations: Migrations, connections_max: usize) -> Self {
+    /// `alone` if this process does not write the file.
+    pub(super) fn new(file: PathBuf, migrations: Migrations, connections_max: usize, alone: bool) -> Self {
         Self {
             file,
+            open: if alone {
+                schema::open_lone_reader
+            } else {
+                schema::open_reader
+            },
             migrations,
             connections_max: connections_max.max(1),
             state: Mutex::default(),
@@ -49,14 +60,14 @@ impl Readers {
 
     /// A connection of its own for a long view; it does not count against the pool.
     pub(super) fn dedicated(&self) -> Result<Connection, StoreError> {
-        schema::open_reader(&self.file, SNAPSHOT_CACHE_KIB, self.migrations).map_err(|fault| fault.at(&self.file))
+        (self.open)(&self.file, SNAPSHOT_CACHE_KIB, self.migrations).map_err(|fault| fault.at(&self.file))
     }
 
     fn attempt<T>(&self, read: impl FnOnce(&Connection) -> Result<T, Fault>) -> Result<T, Fault> {
         let mut loan = self.borrow();
         let connection = match loan.connection.take() {
             Some(connection) => connection,
-            None => schema::open_reader(&self.file, READER_CACHE_KIB, self.migrations)?,
+            None => (self.open)(&self.file, READER_CACHE_KIB, self.migrations)?,
         };
         let result = read(&connection);
         // A connection that saw an error may be the reason for it: the next caller gets a fresh one.

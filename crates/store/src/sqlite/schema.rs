@@ -3,10 +3,10 @@
 //! The schema version is SQLite's `user_version`. Migration `n` (file `migrations/000n.sql`) brings version `n - 1` to
 //! `n`; a store is migrated in one transaction when it is opened for writing, and never backwards.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use super::Durability;
 use super::fault::Fault;
@@ -42,11 +42,60 @@ pub(super) fn open_writer(file: &Path, durability: Durability, migrations: Migra
 
 /// Opens `file` for reading only. Its schema must be the newest.
 pub(super) fn open_reader(file: &Path, cache_kib: u32, migrations: Migrations) -> Result<Connection, Fault> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = reader(file, OpenFlags::empty(), cache_kib)?;
+    check_version(connection, file, migrations)
+}
+
+/// The same for a store that this process does not write. Where nothing can be written beside the file, not even SQLite's
+/// index of the log, and there is no log, the file is all there is: it is read as one that does not change, which holds
+/// as long as nobody else starts to write it meanwhile.
+pub(super) fn open_lone_reader(file: &Path, cache_kib: u32, migrations: Migrations) -> Result<Connection, Fault> {
+    let connection = match reader(file, OpenFlags::empty(), cache_kib) {
+        Err(Fault::Sqlite(error)) if is_shut(&error) && !has_log(file) => {
+            reader(&unchanging(file), OpenFlags::SQLITE_OPEN_URI, cache_kib)?
+        }
+        other => other?,
+    };
+    check_version(connection, file, migrations)
+}
+
+fn reader(file: &Path, flags: OpenFlags, cache_kib: u32) -> Result<Connection, Fault> {
+    let flags = flags | OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(file, flags)?;
     prepare(&mut connection)?;
     connection.execute_batch(&format!("PRAGMA cache_size = -{cache_kib};"))?;
     check_owner(&connection)?;
+    Ok(connection)
+}
+
+fn is_shut(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly)
+    )
+}
+
+fn has_log(file: &Path) -> bool {
+    let mut log = file.as_os_str().to_owned();
+    log.push("-wal");
+    // One that cannot be looked for may be there.
+    Path::new(&log).try_exists().unwrap_or(true)
+}
+
+/// The URI of a file that does not change (<https://sqlite.org/uri.html>).
+fn unchanging(file: &Path) -> PathBuf {
+    let mut uri = String::from("file:");
+    for &octet in file.as_os_str().as_encoded_bytes() {
+        match octet {
+            b'/' | b'-' | b'.' | b'_' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => uri.push(octet.into()),
+            _ => uri.push_str(&format!("%{octet:02X}")),
+        }
+    }
+    uri.push_str("?immutable=1");
+    uri.into()
+}
+
+fn check_version(connection: Connection, file: &Path, migrations: Migrations) -> Result<Connection, Fault> {
     let (found, known) = (version(&connection)?, migrations.len() as u32);
     if found > known {
         return Err(StoreError::TooNew { found, known }.into());

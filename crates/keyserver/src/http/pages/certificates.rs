@@ -65,7 +65,7 @@ fn summary(certificate: &Certificate<'_>, frame: Frame<'_>, digest: Option<&str>
     html! {
         h2 {
             a href=(address("vindex", fingerprint)) { (name(main)) }
-            (badge(certificate.primary.standing(frame.now)))
+            (badge(heading_standing(certificate, frame.now)))
         }
         (fingerprint_line(fingerprint))
         p.quiet { (key_line(certificate.key, &certificate.primary, frame.now)) }
@@ -83,7 +83,7 @@ fn details(certificate: &Certificate<'_>, frame: Frame<'_>, digest: Option<&str>
     let KeyEntry { fingerprint, .. } = certificate.key;
     let now = frame.now;
     html! {
-        h1 { (name(certificate.user_ids().next())) (badge(certificate.primary.standing(now))) }
+        h1 { (name(certificate.user_ids().next())) (badge(heading_standing(certificate, now))) }
         (fingerprint_line(fingerprint))
         p { (key_line(certificate.key, &certificate.primary, now)) }
         p { (validity(&certificate.primary, now)) }
@@ -113,6 +113,15 @@ fn details(certificate: &Certificate<'_>, frame: Frame<'_>, digest: Option<&str>
                 (signatures(subkey, now))
             }
         }
+    }
+}
+
+/// The certificate's standing, as its heading shows it beside the first user id: revoked as well if every user id is.
+fn heading_standing(certificate: &Certificate<'_>, now: u64) -> Standing {
+    let first = certificate.user_ids().next().map(|user_id| user_id.standing(now));
+    match certificate.primary.standing(now) {
+        Standing::Good | Standing::Expired if first == Some(Standing::Revoked) => Standing::Revoked,
+        own => own,
     }
 }
 

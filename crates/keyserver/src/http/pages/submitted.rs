@@ -18,12 +18,12 @@ pub(crate) fn submitted(status: StatusCode, report: &Report) -> Response {
             }
         }
     };
-    (status, Html(page("Submission", None, &content))).into_response()
+    (status, Html(page("Submission", Some(""), &content))).into_response()
 }
 
 /// Why nothing could be taken.
 pub(crate) fn failure(status: StatusCode, message: &str) -> Response {
-    (status, Html(problem(status, message, None))).into_response()
+    (status, Html(problem(status, message, ""))).into_response()
 }
 
 fn certificate(cert: &CertReport) -> Markup {

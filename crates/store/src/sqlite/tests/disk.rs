@@ -110,6 +110,14 @@ fn a_small_file_system_fills_and_empties() {
     disk.remount("ro");
     let reason = unavailable(SqliteStore::open(&disk.dir.path().join("store"), &Options::default()));
     assert!(reason.contains("keyrink.db") && reason.contains("writable"), "{reason}");
+    let to_read = Options {
+        read_only: true,
+        ..Options::default()
+    };
+    let read = SqliteStore::open(&disk.dir.path().join("store"), &to_read).unwrap();
+    assert_sound(&read);
+    assert_eq!(read.count(TOYS).unwrap(), u64::from(1 + stored * 100 + 100));
+    drop(read);
     disk.remount("rw");
     assert_sound(&open(&disk.dir.path().join("store")));
 }

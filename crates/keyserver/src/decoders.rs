@@ -1,0 +1,50 @@
+//! One door to the private decoders of this program, for its fuzz targets: whatever strangers send, in plain types.
+
+use crate::admin::cutter::Cutter;
+use crate::client::index;
+use crate::formats;
+use crate::http::search::{Reading, Search};
+use crate::http::{add, hashquery};
+use futures_util::FutureExt;
+use keyrink_store::Term;
+
+/// The terms that a `search` parameter means: one, or several words. `None` if it is refused.
+pub fn search(text: &[u8], exact: bool, words: bool) -> Option<Vec<Term>> {
+    let search = Search::parse(text, Reading { exact, words }).ok()?;
+    Some(match search {
+        Search::Term(term) => vec![formats::store_term(&term)],
+        Search::Words(words) => {
+            let terms = words.into_iter().map(keyrink_openpgp::terms::Term::Word);
+            terms.map(|term| formats::store_term(&term)).collect()
+        }
+    })
+}
+
+/// The digests in a peer's question; `None` if it is refused.
+pub fn hashquery(question: &[u8]) -> Option<Vec<Vec<u8>>> {
+    hashquery::read_question(question).ok()
+}
+
+/// The key in the body of a submission with this `Content-Type`; `None` if it is refused.
+pub fn submission(content_type: &str, body: &[u8]) -> Option<Vec<u8>> {
+    add::keytext_of(content_type, body.to_vec().into())
+        .now_or_never()?
+        .map(Vec::from)
+}
+
+/// The machine-readable index of another keyserver, as it is printed to a terminal; `None` if it is none.
+pub fn index(answer: &[u8]) -> Option<String> {
+    let certificates = index::parse(answer)?;
+    Some(certificates.iter().map(ToString::to_string).collect())
+}
+
+/// The pieces into which a keyring of at most `certificate_octets_max` octets a certificate is cut for loading, each with the
+/// place in the keyring where it ends.
+pub fn pieces(keyring: &[u8], certificate_octets_max: usize) -> Vec<(Vec<u8>, u64)> {
+    let Ok(mut cutter) = Cutter::new(keyring, 0, certificate_octets_max) else {
+        return Vec::new();
+    };
+    std::iter::from_fn(|| cutter.next_piece().ok()?)
+        .map(|piece| (piece.octets, piece.end))
+        .collect()
+}
