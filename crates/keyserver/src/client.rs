@@ -74,6 +74,11 @@ pub fn search(arguments: &cli::Search) -> Result<(), ClientError> {
         .map_err(|error| ClientError::Write("standard output".into(), error))
 }
 
+/// Is this the address of a keyserver without TLS?
+pub fn is_plain_http(text: &str) -> bool {
+    text.parse::<Address>().is_ok_and(|address| address.base().starts_with("http://"))
+}
+
 /// Certificates in the form wanted, whatever form they came in; `None` if they are none.
 fn in_form(body: Vec<u8>, binary: bool) -> Option<Vec<u8>> {
     let is_armored = body
