@@ -4,6 +4,7 @@
 //! control sequence. Whether a certificate is the right one is for the program that imports it to decide.
 
 mod address;
+pub mod hashquery;
 mod index;
 
 use crate::cli;
@@ -76,7 +77,8 @@ pub fn search(arguments: &cli::Search) -> Result<(), ClientError> {
 
 /// Is this the address of a keyserver without TLS?
 pub fn is_plain_http(text: &str) -> bool {
-    text.parse::<Address>().is_ok_and(|address| address.base().starts_with("http://"))
+    text.parse::<Address>()
+        .is_ok_and(|address| address.base().starts_with("http://"))
 }
 
 /// Certificates in the form wanted, whatever form they came in; `None` if they are none.

@@ -114,13 +114,29 @@ impl Config {
         for (index, partner) in self.partners.iter().enumerate() {
             let mut wrong = |key: &str, message: String| found.push((PARTNER, format!("{index}.{key}"), message));
             if partner.recon.parse::<HostPort>().is_err() {
-                wrong("recon", format!("{:?} is no host and port; right would be: \"keys.example.org:11370\"", partner.recon));
+                wrong(
+                    "recon",
+                    format!(
+                        "{:?} is no host and port; right would be: \"keys.example.org:11370\"",
+                        partner.recon
+                    ),
+                );
             }
             if let Some(http) = partner.http.as_ref().filter(|http| !crate::client::is_plain_http(http)) {
-                wrong("http", format!("{http:?} is no address; right would be: \"http://keys.example.org:11371\""));
+                wrong(
+                    "http",
+                    format!("{http:?} is no address; right would be: \"http://keys.example.org:11371\""),
+                );
             }
             if !KNOWN_DATASETS.contains(&partner.dataset.as_str()) {
-                wrong("dataset", format!("unknown dataset {:?}; known are {}", partner.dataset, KNOWN_DATASETS.join(", ")));
+                wrong(
+                    "dataset",
+                    format!(
+                        "unknown dataset {:?}; known are {}",
+                        partner.dataset,
+                        KNOWN_DATASETS.join(", ")
+                    ),
+                );
             }
             if !names.insert(partner.label()) {
                 wrong("name", format!("two partners have the name {:?}", partner.label()));
@@ -300,14 +316,20 @@ impl std::str::FromStr for HostPort {
         let (host, port) = text.rsplit_once(':').ok_or(BadHostPort)?;
         let port = port.parse().ok().filter(|port| *port > 0).ok_or(BadHostPort)?;
         let bare = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
-            Some(address) => address.parse::<std::net::Ipv6Addr>().map(|_| address).map_err(|_| BadHostPort)?,
+            Some(address) => address
+                .parse::<std::net::Ipv6Addr>()
+                .map(|_| address)
+                .map_err(|_| BadHostPort)?,
             None => host,
         };
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
         if bare.is_empty() || (bare.len() == host.len() && !host.chars().all(plain)) {
             return Err(BadHostPort);
         }
-        Ok(Self { host: bare.to_owned(), port })
+        Ok(Self {
+            host: bare.to_owned(),
+            port,
+        })
     }
 }
 

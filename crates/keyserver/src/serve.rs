@@ -13,6 +13,7 @@ use crate::http::web::{self, Web};
 use crate::ingest::Ingest;
 use crate::logging::{self, LogError};
 use crate::metrics::Metrics;
+use crate::peers::Peers;
 use crate::signals::{self, Request, Signals};
 use crate::{admin, cli};
 use axum::routing::get;
@@ -62,18 +63,32 @@ pub fn run(arguments: &cli::Serve) -> Result<(), ServeError> {
         .max_blocking_threads(BLOCKING_THREADS_MAX)
         .enable_all()
         .build()?;
-    runtime.block_on(serve(config, about(routes, config, &metrics), metrics))
+    runtime.block_on(serve(
+        arguments,
+        config,
+        &store,
+        about(routes, config, &metrics),
+        metrics,
+    ))
 }
 
-async fn serve(config: &Config, routes: Routes, metrics: Metrics) -> Result<(), ServeError> {
+async fn serve(
+    arguments: &cli::Serve,
+    config: &Config,
+    store: &Arc<dyn Store>,
+    routes: Routes,
+    metrics: Metrics,
+) -> Result<(), ServeError> {
     let mut signals = Signals::listen()?;
     let server = Server::bind(&config.http)?;
     for address in server.addresses() {
         tracing::info!(%address, "listening");
     }
     let certificate = server.certificate();
+    let peers = Peers::start(config, Arc::clone(store))?;
     let stop = async move {
         while signals.next().await == Request::Reload {
+            reload_partners(arguments, &peers);
             match certificate.as_ref().map(|certificate| certificate.reload()) {
                 Some(Ok(())) => tracing::info!("the TLS certificate was read again"),
                 Some(Err(error)) => tracing::error!(%error, "the old TLS certificate stays in use"),
@@ -88,6 +103,17 @@ async fn serve(config: &Config, routes: Routes, metrics: Metrics) -> Result<(), 
     signals::ready();
     server.run(Answers::new(routes, config), stop).await;
     Ok(())
+}
+
+/// Reads the configuration again for the sake of its partners.
+fn reload_partners(arguments: &cli::Serve, peers: &Peers) {
+    match arguments.configuration() {
+        Ok(config) => {
+            peers.reload(&config.partners);
+            tracing::info!(partners = config.partners.len(), "the partners were read again");
+        }
+        Err(error) => tracing::error!(%error, "the old partners stay in use"),
+    }
 }
 
 /// The routes of HKP.

@@ -164,9 +164,8 @@ impl Store for SqliteStore {
     }
 
     fn lacking(&self, dataset: Dataset, elements: &[Vec<u8>]) -> Result<Vec<Vec<u8>>, StoreError> {
-        self.readers.run(|connection| {
-            read::consistent(connection, |connection| read::lacking(connection, dataset, elements))
-        })
+        self.readers
+            .run(|connection| read::consistent(connection, |connection| read::lacking(connection, dataset, elements)))
     }
 
     fn range(
@@ -178,7 +177,10 @@ impl Store for SqliteStore {
     ) -> Result<(Vec<Vec<u8>>, Vector), StoreError> {
         self.readers.run(|connection| {
             read::consistent(connection, |connection| {
-                Ok((read::range(connection, dataset, first, last, limit)?, read::vector(connection)?))
+                Ok((
+                    read::range(connection, dataset, first, last, limit)?,
+                    read::vector(connection)?,
+                ))
             })
         })
     }

@@ -286,7 +286,11 @@ impl Reader {
     fn finish(mut self) -> Result<Config, ConfigError> {
         if self.problems.is_empty() {
             for (section, key, message) in self.config.contradictions() {
-                let place = self.places.get(&(section, key.clone())).cloned().unwrap_or(Place::Unset);
+                let place = self
+                    .places
+                    .get(&(section, key.clone()))
+                    .cloned()
+                    .unwrap_or(Place::Unset);
                 let key = key.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
                 self.problem(place, format!("{section}.{key}: {message}"));
             }

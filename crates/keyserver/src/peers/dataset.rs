@@ -110,16 +110,24 @@ pub(crate) fn by_name(name: &str) -> Option<&'static Kind> {
 /// The dataset that a peer's filters stand for, if any. Order and repetitions do not count.
 pub(crate) fn by_filters(filters: &str) -> Option<&'static Kind> {
     let set = |filters: &str| -> std::collections::BTreeSet<String> {
-        filters.split(',').filter(|filter| !filter.is_empty()).map(str::to_owned).collect()
+        filters
+            .split(',')
+            .filter(|filter| !filter.is_empty())
+            .map(str::to_owned)
+            .collect()
     };
     let wanted = set(filters);
-    KINDS.into_iter().find(|kind| kind.filters.iter().any(|filters| set(filters) == wanted))
+    KINDS
+        .into_iter()
+        .find(|kind| kind.filters.iter().any(|filters| set(filters) == wanted))
 }
 
 /// What to announce: `filters` if given, else what strangers are told. `only` is the one dataset that is meant.
 pub(crate) fn announcement(filters: Option<&str>, overridden: bool, only: Option<&'static Kind>) -> Filters {
     let meant = only.or_else(|| by_filters(filters?)).unwrap_or(KINDS[0]);
-    let served = KINDS.into_iter().filter(|kind| only.is_none_or(|only| std::ptr::eq(only, *kind)));
+    let served = KINDS
+        .into_iter()
+        .filter(|kind| only.is_none_or(|only| std::ptr::eq(only, *kind)));
     let known = served.flat_map(|kind| {
         kind.filters.iter().map(|filters| FilterSet {
             filters: (*filters).to_owned(),
@@ -154,6 +162,9 @@ mod tests {
         assert!(by_filters("yminsky.merge").is_none() && by_name("openpgp/2").is_none());
         assert_eq!(announcement(None, false, None).announced, "yminsky.dedup,yminsky.merge");
         let own = announcement(Some("drop:UAT"), true, by_name("sks"));
-        assert_eq!((own.announced.as_str(), own.dataset.as_str(), own.mirror), ("drop:UAT", "sks", false));
+        assert_eq!(
+            (own.announced.as_str(), own.dataset.as_str(), own.mirror),
+            ("drop:UAT", "sks", false)
+        );
     }
 }

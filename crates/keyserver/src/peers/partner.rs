@@ -10,7 +10,7 @@ use keyrink_store::{Batch, Store, StoreError};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, watch};
 
 /// A configured keyserver to reconcile with.
 pub(crate) struct Partner {
@@ -22,8 +22,8 @@ pub(crate) struct Partner {
     pub(crate) queue: Queue,
     /// Says that a call should be made soon.
     pub(crate) wake: Notify,
-    /// Says that it is no partner any more.
-    pub(crate) removed: Notify,
+    /// Whether it is no partner any more.
+    pub(crate) removed: watch::Sender<bool>,
     /// One session that it called for.
     pub(crate) accepting: Arc<Semaphore>,
     /// One session that this node called for.
@@ -33,6 +33,8 @@ pub(crate) struct Partner {
 #[derive(Default)]
 struct State {
     report: Report,
+    /// As it was last saved.
+    saved: Vec<u8>,
     addresses: Option<(Instant, Vec<IpAddr>)>,
 }
 
@@ -57,10 +59,13 @@ impl Partner {
         Some(Self {
             recon: config.recon.parse().ok()?,
             config: config.clone(),
-            state: Mutex::new(State { report, addresses: None }),
+            state: Mutex::new(State {
+                report,
+                ..State::default()
+            }),
             queue: Queue::default(),
             wake: Notify::new(),
-            removed: Notify::new(),
+            removed: watch::Sender::new(false),
             accepting: Arc::new(Semaphore::new(1)),
             calling: Arc::new(Semaphore::new(1)),
         })
@@ -89,10 +94,20 @@ impl Partner {
     }
 
     /// Writes what is known into the store, for `keyrink peers` and the next start. Blocks.
-    pub(crate) fn save(&self, store: &dyn Store) -> Result<(), StoreError> {
-        let report = self.report();
-        let octets = serde_json::to_vec(&report).map_err(|error| StoreError::Invalid(error.to_string()))?;
-        save_note(store, note(self.name()), Some(octets))
+    pub(crate) fn save_if_changed(&self, store: &dyn Store) -> Result<(), StoreError> {
+        let octets = serde_json::to_vec(&self.report()).map_err(|error| StoreError::Invalid(error.to_string()))?;
+        if self.state().saved == octets {
+            return Ok(());
+        }
+        save_note(store, note(self.name()), Some(octets.clone()))?;
+        self.state().saved = octets;
+        Ok(())
+    }
+
+    /// The port of its plain HTTP, as configured or as it announced it.
+    pub(crate) fn http_port(&self) -> Option<u16> {
+        let configured = self.config.http.as_ref().and_then(|url| Source::parse(url)?.port());
+        configured.or_else(|| self.state().report.http_port)
     }
 
     /// What to say to it when a session begins.
@@ -121,12 +136,18 @@ impl Partner {
     pub(crate) fn learn(&self, peer: &PeerConfig) -> bool {
         let mut state = self.state();
         let report = &mut state.report;
-        report.http_port = peer.http_port.and_then(|port| u16::try_from(port).ok()).or(report.http_port);
+        report.http_port = peer
+            .http_port
+            .and_then(|port| u16::try_from(port).ok())
+            .or(report.http_port);
         report.software = describe(peer);
         report.trees = peer.trees.is_some();
         let new = report.filters != peer.filters;
         report.filters.clone_from(&peer.filters);
-        new && peer.filters.as_deref().is_some_and(|filters| dataset::by_filters(filters).is_some())
+        new && peer
+            .filters
+            .as_deref()
+            .is_some_and(|filters| dataset::by_filters(filters).is_some())
     }
 
     /// Where to fetch from, and how fast; `None` as long as its port is not known.
@@ -136,8 +157,15 @@ impl Partner {
             Some(url) => Source::parse(url)?,
             None => Source::new(&self.recon.host, report.http_port?),
         };
-        let usual = if kind.unhurried && !report.trees { PAUSE_UNHURRIED } else { PAUSE };
-        let pause = self.config.pause_seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        let usual = if kind.unhurried && !report.trees {
+            PAUSE_UNHURRIED
+        } else {
+            PAUSE
+        };
+        let pause = self
+            .config
+            .pause_seconds
+            .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
         Some((source, pause.unwrap_or(usual)))
     }
 
@@ -216,15 +244,27 @@ pub(crate) fn save_note(store: &dyn Store, key: String, value: Option<Vec<u8>>) 
 
 /// Unix seconds.
 pub(crate) fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs())
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |now| now.as_secs())
 }
 
 /// What a peer says about itself, in one line. It is not trusted: nothing of it can control a terminal.
 pub(crate) fn describe(peer: &PeerConfig) -> String {
     let text = |text: &Option<String>| text.as_deref().unwrap_or("none").to_owned();
-    let trees = peer.trees.as_ref().map_or(String::new(), |trees| format!(", trees {}", trees.join(" ")));
-    let line = format!("version {}, filters \"{}\"{trees}", text(&peer.version), text(&peer.filters));
-    line.chars().take(LINE_MAX).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    let trees = peer
+        .trees
+        .as_ref()
+        .map_or(String::new(), |trees| format!(", trees {}", trees.join(" ")));
+    let line = format!(
+        "version {}, filters \"{}\"{trees}",
+        text(&peer.version),
+        text(&peer.filters)
+    );
+    line.chars()
+        .take(LINE_MAX)
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect()
 }
 
 const LINE_MAX: usize = 600;

@@ -53,7 +53,7 @@ pub(crate) async fn run(
     role: Role,
     settings: Settings,
     sets: &[Arc<dyn Set>],
-    heard: impl FnOnce(&PeerConfig),
+    mut heard: impl FnMut(&PeerConfig),
 ) -> Result<Met, SessionError> {
     let start = Instant::now();
     let _ = stream.set_nodelay(true);
@@ -66,9 +66,23 @@ pub(crate) async fn run(
         Ok(agreement) => heard(&agreement.peer),
         Err(failure) => failure.peer().into_iter().for_each(heard),
     }
-    let Agreement { dataset, omission, peer, frames, .. } = agreed?;
-    let set = sets.iter().find(|set| set.kind().name == dataset).ok_or(SessionError::NoSuchSet(dataset))?;
-    let begin = Start { frames, omission, seed: random(), now: start.elapsed() };
+    let Agreement {
+        dataset,
+        omission,
+        peer,
+        frames,
+        ..
+    } = agreed?;
+    let set = sets
+        .iter()
+        .find(|set| set.kind().name == dataset)
+        .ok_or(SessionError::NoSuchSet(dataset))?;
+    let begin = Start {
+        frames,
+        omission,
+        seed: random(),
+        now: start.elapsed(),
+    };
     let mut machine = block_in_place(|| match role {
         Role::Accepting => set.walker(begin),
         Role::Calling => set.solver(begin),
@@ -76,7 +90,11 @@ pub(crate) async fn run(
     let found = drive(&mut *machine, &mut stream, start).await;
     // What was written last must arrive before the connection is gone.
     let _ = tokio::time::timeout(PARTING, stream.shutdown()).await;
-    Ok(Met { kind: set.kind(), peer, found })
+    Ok(Met {
+        kind: set.kind(),
+        peer,
+        found,
+    })
 }
 
 /// Runs a state machine over a socket to its end.

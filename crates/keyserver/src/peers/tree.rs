@@ -25,7 +25,12 @@ const PAGE: usize = 5000;
 
 impl<const L: usize> Tree<L> {
     pub(crate) fn new(kind: &'static Kind, dataset: Dataset<L>, store: Arc<dyn Store>) -> Self {
-        Self { kind, dataset: Arc::new(dataset), store, state: Mutex::default() }
+        Self {
+            kind,
+            dataset: Arc::new(dataset),
+            store,
+            state: Mutex::default(),
+        }
     }
 
     fn epoch(&self) -> Result<tree::Tree<L>, Unavailable> {
@@ -37,7 +42,9 @@ impl<const L: usize> Tree<L> {
         loop {
             let rows = self.store.changes(&fresh.seen, PAGE).map_err(unavailable)?;
             for row in &rows {
-                if row.element.dataset == self.kind.dataset && let Some(element) = self.element(&row.element.bytes) {
+                if row.element.dataset == self.kind.dataset
+                    && let Some(element) = self.element(&row.element.bytes)
+                {
                     let _ = match row.added {
                         true => fresh.tree.insert(element),
                         false => fresh.tree.remove(&element),
@@ -62,7 +69,9 @@ impl<const L: usize> Tree<L> {
         loop {
             let page = snapshot.elements(self.kind.dataset, after.as_ref(), PAGE)?;
             elements.extend(page.iter().filter_map(|(bytes, _)| self.element(bytes)));
-            let Some(last) = page.into_iter().next_back() else { break };
+            let Some(last) = page.into_iter().next_back() else {
+                break;
+            };
             after = Some(last);
         }
         elements.dedup();
@@ -94,17 +103,33 @@ impl<const L: usize> Set for Tree<L> {
     }
 
     fn walker(&self, start: Start) -> Result<Machine, Unavailable> {
-        let Start { frames, omission, seed, now } = start;
+        let Start {
+            frames,
+            omission,
+            seed,
+            now,
+        } = start;
         let (dataset, epoch) = (self.dataset.clone(), self.epoch()?);
         let walker = Walker::new(dataset, epoch, omission.roots(), Budget::default(), seed, frames, now);
-        Ok(Box::new(Numberless { session: walker, dataset: self.dataset.clone() }))
+        Ok(Box::new(Numberless {
+            session: walker,
+            dataset: self.dataset.clone(),
+        }))
     }
 
     fn solver(&self, start: Start) -> Result<Machine, Unavailable> {
-        let Start { frames, omission, seed, now } = start;
+        let Start {
+            frames,
+            omission,
+            seed,
+            now,
+        } = start;
         let (dataset, epoch) = (self.dataset.clone(), self.epoch()?);
         let solver = Solver::new(dataset, epoch, omission.roots(), Budget::default(), seed, frames, now);
-        Ok(Box::new(Numberless { session: solver, dataset: self.dataset.clone() }))
+        Ok(Box::new(Numberless {
+            session: solver,
+            dataset: self.dataset.clone(),
+        }))
     }
 }
 

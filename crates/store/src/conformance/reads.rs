@@ -143,11 +143,19 @@ fn refusals(store: &dyn Store) {
     assert_eq!(store.refusals("a", LINES, &asked).unwrap(), noted);
     assert_eq!(store.refusals("b", LINES, &asked).unwrap(), [refusal("one", 5)]);
     assert_eq!(store.refusals("a", Dataset(9), &asked).unwrap(), []);
-    store.refuse("a", LINES, vec![refusal("one", 2), refusal("two", 0)]).unwrap();
+    store
+        .refuse("a", LINES, vec![refusal("one", 2), refusal("two", 0)])
+        .unwrap();
     assert_eq!(store.refusals("a", LINES, &asked).unwrap(), [refusal("one", 2)]);
-    assert_eq!((store.refusal_count("a").unwrap(), store.refusal_count("c").unwrap()), (1, 0));
+    assert_eq!(
+        (store.refusal_count("a").unwrap(), store.refusal_count("c").unwrap()),
+        (1, 0)
+    );
     store.maintain(300).unwrap();
-    assert_eq!((store.refusal_count("a").unwrap(), store.refusal_count("b").unwrap()), (0, 1));
+    assert_eq!(
+        (store.refusal_count("a").unwrap(), store.refusal_count("b").unwrap()),
+        (0, 1)
+    );
 }
 
 fn paged_rows(store: &dyn Store) {

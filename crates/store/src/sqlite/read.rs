@@ -103,11 +103,7 @@ pub(super) fn vector(connection: &Connection) -> Result<Vector, Fault> {
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-pub(super) fn lacking(
-    connection: &Connection,
-    dataset: Dataset,
-    elements: &[Vec<u8>],
-) -> Result<Vec<Vec<u8>>, Fault> {
+pub(super) fn lacking(connection: &Connection, dataset: Dataset, elements: &[Vec<u8>]) -> Result<Vec<Vec<u8>>, Fault> {
     let mut holder = connection.prepare_cached("SELECT 1 FROM element WHERE dataset = ?1 AND bytes = ?2")?;
     let mut lacking = Vec::new();
     for bytes in elements {

@@ -1,0 +1,295 @@
+//! Calling partners: soon after a change here, and now and then without one.
+//!
+//! Each partner has a task that waits for its timer or for a change. Changes that follow one another are put
+//! together, and calls for their sake keep a distance that grows while they go on, so that a long load does not turn
+//! into a flood. A partner that can't be reached is called less and less often.
+
+use super::Node;
+use super::partner::{Partner, now};
+use super::session::{self, Met, Role, SessionError, random};
+use keyrink_recon::session::{End, Failure, Fault};
+use keyrink_recon::wire::WireError;
+use keyrink_store::Vector;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::Instant;
+
+/// Calls a partner again and again until it is none any more.
+pub(crate) async fn call_again(node: Arc<Node>, partner: Arc<Partner>) {
+    let mut removed = partner.removed.subscribe();
+    let mut schedule = Schedule::new(node.gossip);
+    loop {
+        let next = tokio::select! {
+            () = tokio::time::sleep_until(schedule.due) => Next::Call,
+            () = partner.wake.notified() => Next::Hurry,
+            _ = removed.wait_for(|removed| *removed) => Next::End,
+        };
+        match next {
+            Next::Call => {}
+            Next::Hurry => {
+                schedule.hurry();
+                continue;
+            }
+            Next::End => return,
+        }
+        if partner.queue.len() > 0 || partner.barred().is_some() {
+            // Neither of us has anything to say before what is known to be missing has come.
+            schedule.due = Instant::now() + SPACING_MIN;
+            continue;
+        }
+        call(&node, &partner).await;
+        schedule.called(partner.report().failures);
+    }
+}
+
+enum Next {
+    Call,
+    Hurry,
+    End,
+}
+
+/// When a partner is called next.
+struct Schedule {
+    interval: Duration,
+    due: Instant,
+    last: Option<Instant>,
+    /// The distance that the next call after a change keeps from the last one.
+    spacing: Duration,
+    hurried: bool,
+    failing: bool,
+}
+
+impl Schedule {
+    fn new(interval: Duration) -> Self {
+        Self {
+            interval,
+            due: Instant::now() + vary(FIRST_CALL),
+            last: None,
+            spacing: SPACING_MIN,
+            hurried: false,
+            failing: false,
+        }
+    }
+
+    /// Something changed here.
+    fn hurry(&mut self) {
+        if self.failing {
+            return;
+        }
+        let earliest = self.last.map_or_else(Instant::now, |last| last + self.spacing);
+        if earliest < self.due {
+            self.due = earliest;
+            self.hurried = true;
+        }
+    }
+
+    /// A call was made; so many have failed in a row.
+    fn called(&mut self, failures: u32) {
+        self.spacing = match self.hurried {
+            true => (self.spacing * 2).min(self.interval.max(SPACING_MIN)),
+            false => SPACING_MIN,
+        };
+        self.hurried = false;
+        self.failing = failures > 0;
+        let pause = self
+            .interval
+            .saturating_mul(1 << failures.min(16))
+            .min(PAUSE_MAX.max(self.interval));
+        let now = Instant::now();
+        self.last = Some(now);
+        self.due = now + vary(pause);
+    }
+}
+
+/// A duration, longer or shorter by up to a tenth.
+fn vary(duration: Duration) -> Duration {
+    let tenths = (random() % 2001) as f64 / 10_000.0 - 0.1;
+    duration.mul_f64(1.0 + tenths)
+}
+
+/// Wakes all partners' tasks after the set changed, whoever changed it.
+pub(crate) async fn watch(node: Arc<Node>) {
+    let mut seen: Option<Vector> = None;
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let Some(mut vector) = node.vector().await else {
+            continue;
+        };
+        let known = seen.replace(vector.clone());
+        if known.is_none_or(|known| known == vector) {
+            continue;
+        }
+        // Changes seldom come alone.
+        let first = Instant::now();
+        while first.elapsed() < TOGETHER_MAX {
+            tokio::time::sleep(LOOK_EVERY).await;
+            let Some(later) = node.vector().await else { break };
+            if later == vector {
+                break;
+            }
+            vector = later;
+        }
+        seen = Some(vector);
+        node.partners().iter().for_each(|partner| partner.wake.notify_one());
+    }
+}
+
+/// Calls a partner once; false if that came to no session.
+pub(crate) async fn call(node: &Node, partner: &Arc<Partner>) -> bool {
+    let (Ok(_one), Ok(_place)) = (partner.calling.try_acquire(), node.calling.acquire().await) else {
+        return false;
+    };
+    partner.note(|report| report.state = "calling".to_owned());
+    let stream = match connect(&node.addresses, partner).await {
+        Ok(stream) => stream,
+        Err(error) => {
+            let error = format!("{} cannot be reached: {error}", partner.config.recon);
+            tracing::info!(partner = partner.name(), "{error}");
+            partner.note(|report| {
+                report.failures = report.failures.saturating_add(1);
+                report.fail(now(), error);
+                report.state = "failing".to_owned();
+            });
+            return false;
+        }
+    };
+    let settings = partner.settings(node.http_port);
+    let met = session::run(stream, Role::Calling, settings, &node.sets, |peer| {
+        partner.learn(peer);
+    })
+    .await;
+    conclude(partner, Role::Calling, met)
+}
+
+async fn connect(own: &[IpAddr], partner: &Partner) -> io::Result<TcpStream> {
+    let mut last = io::Error::other("its name does not resolve");
+    for address in partner.resolve().await {
+        let attempt = reach(own, SocketAddr::new(address, partner.recon().port));
+        match tokio::time::timeout(CONNECT_WITHIN, attempt).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => last = error,
+            Err(_elapsed) => last = io::ErrorKind::TimedOut.into(),
+        }
+    }
+    Err(last)
+}
+
+/// Connects from the address at which partners know this node.
+pub(crate) async fn reach(own: &[IpAddr], address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    let same = own
+        .iter()
+        .find(|own| own.is_ipv4() == address.is_ipv4() && own.is_loopback() == address.ip().is_loopback());
+    if let Some(own) = same {
+        socket.bind(SocketAddr::new(*own, 0))?;
+    }
+    socket.connect(address).await
+}
+
+/// Works in what a connection came to; false if there was no session.
+pub(crate) fn conclude(partner: &Partner, role: Role, met: Result<Met, SessionError>) -> bool {
+    let name = partner.name();
+    match met {
+        Ok(met) => {
+            session_ended(partner, role, met);
+            true
+        }
+        Err(SessionError::Handshake(Failure::Disconnected)) => {
+            // The way in which SKS says that it is busy.
+            tracing::debug!(partner = name, "the connection was closed at once");
+            partner.note(|report| {
+                let error = "it closed the connection at once: it is busy, or does not know this node's address";
+                report.fail(now(), error.to_owned());
+                report.state = "waiting".to_owned();
+            });
+            false
+        }
+        Err(error) => {
+            tracing::warn!(partner = name, "no session: {error}");
+            partner.note(|report| {
+                report.failures = report.failures.saturating_add(u32::from(role == Role::Calling));
+                report.fail(now(), error.to_string());
+                report.state = "failing".to_owned();
+            });
+            false
+        }
+    }
+}
+
+fn session_ended(partner: &Partner, role: Role, met: Met) {
+    let Met { kind, found, .. } = met;
+    let (name, differences) = (partner.name(), found.missing.len());
+    let error = match &found.end {
+        End::Complete | End::Limit(_) => None,
+        End::Fault(Fault::Wire(WireError::FrameTooLong { .. })) => {
+            partner.bar(super::TOO_FAR);
+            Some(super::TOO_FAR.to_owned())
+        }
+        end => Some(end.to_string()),
+    };
+    match &error {
+        Some(error) => tracing::warn!(partner = name, differences, "the session ended early: {error}"),
+        None if differences > 0 => {
+            let requests = found.tally.requests;
+            tracing::info!(partner = name, differences, requests, "session: {}", found.end);
+        }
+        None => tracing::debug!(partner = name, "session: no difference"),
+    }
+    metrics::counter!("keyrink_peer_sessions_total", "partner" => name.to_owned()).increment(1);
+    partner.note(|report| {
+        report.dataset = Some(kind.name.to_owned());
+        report.sessions += 1;
+        report.last_session = Some(now());
+        report.called = role == Role::Calling;
+        report.differences = differences as u64;
+        report.received += found.tally.received;
+        report.sent += found.tally.sent;
+        report.state = "waiting".to_owned();
+        match error {
+            Some(error) => report.fail(now(), error),
+            None => report.failures = 0,
+        }
+    });
+    partner.queue.add(kind, found.missing);
+}
+
+/// The first call after a start.
+const FIRST_CALL: Duration = Duration::from_secs(1);
+/// The least time between two calls because of changes.
+const SPACING_MIN: Duration = Duration::from_secs(5);
+/// The longest pause after failures.
+const PAUSE_MAX: Duration = Duration::from_secs(3600);
+const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+/// How often the version of the store is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// How long changes are waited for that follow one another.
+const TOGETHER_MAX: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_keep_their_distance() {
+        let mut schedule = Schedule::new(Duration::from_secs(60));
+        schedule.called(0);
+        let start = Instant::now();
+        assert!(schedule.due >= start + Duration::from_secs(54) && schedule.due <= start + Duration::from_secs(66));
+        schedule.hurry();
+        assert_eq!(schedule.due, start + SPACING_MIN);
+        schedule.called(0);
+        schedule.hurry();
+        assert_eq!(schedule.due, Instant::now() + 2 * SPACING_MIN, "changes go on");
+        schedule.called(3);
+        let due = schedule.due;
+        schedule.hurry();
+        assert_eq!(schedule.due, due, "a partner that fails is not called for every change");
+        assert!(due >= Instant::now() + Duration::from_secs(8 * 54));
+    }
+}
