@@ -169,7 +169,9 @@ async fn keep(node: Arc<Node>) {
     loop {
         let (shared, partners) = (Arc::clone(&node), node.partners());
         blocking(move || {
-            for set in &shared.sets {
+            // Nobody to reconcile with: the tree would be kept for nothing.
+            let sets = if partners.is_empty() { &[] } else { &shared.sets[..] };
+            for set in sets {
                 match set.refresh() {
                     Ok(()) => {
                         metrics::gauge!("keyrink_tree_elements", "dataset" => set.kind().name).set(set.count() as f64)

@@ -1,6 +1,8 @@
 //! The program on a store in a throw-away folder, as these tests use it.
 #![allow(dead_code, reason = "each test program uses a part of this")]
 
+pub mod peering;
+
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
