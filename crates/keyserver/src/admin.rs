@@ -4,6 +4,7 @@ pub mod check;
 mod cutter;
 pub mod dump;
 pub mod load;
+pub mod peers;
 pub mod progress;
 mod source;
 
@@ -38,6 +39,9 @@ pub enum AdminError {
     /// A name on the command line.
     #[error("there is no dataset {0:?}; known: sks")]
     UnknownDataset(String),
+    /// A partner, in words.
+    #[error("{0}")]
+    Peer(String),
     /// What a check found.
     #[error("{0} differences: restore a backup, or load a dump of this store into an empty folder")]
     Differences(u64),

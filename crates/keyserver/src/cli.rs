@@ -30,6 +30,8 @@ pub enum Command {
     Rebuild(Rebuild),
     /// Copy the store while it is in use
     Backup(Backup),
+    /// Show how it stands with the partners, or talk to one now
+    Peers(Peers),
     /// Show or check the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -239,6 +241,43 @@ pub struct Backup {
     /// Folder for the copy; must not exist
     #[arg(value_name = "DIR")]
     pub target: PathBuf,
+}
+
+/// `keyrink peers`
+#[derive(Args, Debug)]
+#[command(
+    args_conflicts_with_subcommands = false,
+    after_help = "EXAMPLES:
+  keyrink peers --data ./keys
+  keyrink peers --data ./keys test keys.example.org:11370
+  keyrink peers --config /etc/keyrink/keyrink.toml sync example"
+)]
+pub struct Peers {
+    /// Where the store is.
+    #[command(flatten)]
+    pub source: Source,
+    /// Print everything that is known as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// What to do instead of showing the table.
+    #[command(subcommand)]
+    pub command: Option<PeersCommand>,
+}
+
+/// `keyrink peers test` and `keyrink peers sync`
+#[derive(Debug, Subcommand)]
+pub enum PeersCommand {
+    /// Connect once to any keyserver that reconciles: what it announces and how far apart the sets are; changes nothing
+    Test {
+        /// Its host and port
+        #[arg(value_name = "HOST:PORT")]
+        address: String,
+    },
+    /// Run one session with a partner and fetch what is missing, now
+    Sync {
+        /// The name of the partner in the configuration
+        name: String,
+    },
 }
 
 /// `keyrink config`

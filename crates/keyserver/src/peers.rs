@@ -10,6 +10,7 @@
 //! but by way of [`Ingest`], and a tree holds nothing that the store does not, so whatever is interrupted, the next session
 //! finds what is still missing.
 
+mod checkpoint;
 pub(crate) mod dataset;
 pub(crate) mod gossip;
 mod listener;
@@ -26,9 +27,9 @@ use crate::http::handoff::blocking;
 use crate::ingest::Ingest;
 use dataset::Set;
 use keyrink_store::{Store, Vector};
+use metrics::gauge;
 use partner::Partner;
 use recovery::Claims;
-use status::Report;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -157,31 +158,27 @@ impl Peers {
             tracing::warn!(%error, "the names of the partners could not be noted");
         }
     }
-
-    /// What is known about each partner.
-    pub fn reports(&self) -> Vec<Report> {
-        self.node.partners().iter().map(|partner| partner.report()).collect()
-    }
 }
 
 /// Keeps trees fresh and reports saved.
 async fn keep(node: Arc<Node>) {
-    loop {
+    for round in 1.. {
         let (shared, partners) = (Arc::clone(&node), node.partners());
         blocking(move || {
             // Nobody to reconcile with: the tree would be kept for nothing.
             let sets = if partners.is_empty() { &[] } else { &shared.sets[..] };
             for set in sets {
-                match set.refresh() {
-                    Ok(()) => {
-                        metrics::gauge!("keyrink_tree_elements", "dataset" => set.kind().name).set(set.count() as f64)
-                    }
+                let saved = set.refresh().and_then(|()| match round % SAVE_EVERY {
+                    0 => set.save(),
+                    _ => Ok(()),
+                });
+                match saved {
+                    Ok(()) => gauge!("keyrink_tree_elements", "dataset" => set.kind().name).set(set.count() as f64),
                     Err(error) => tracing::warn!("the tree {}: {error}", set.kind().name),
                 }
             }
             for partner in partners {
-                metrics::gauge!("keyrink_peer_queue", "partner" => partner.name().to_owned())
-                    .set(partner.queue.len() as f64);
+                gauge!("keyrink_peer_queue", "partner" => partner.name().to_owned()).set(partner.queue.len() as f64);
                 if let Err(error) = partner.save_if_changed(&*shared.store) {
                     tracing::debug!(partner = partner.name(), %error, "its report could not be saved");
                 }
@@ -198,6 +195,8 @@ pub(crate) const TOO_FAR: &str = "too far apart: load a dump first";
 /// Sessions at the same time that partners called for, and as many that this node called for.
 const SESSIONS_MAX: usize = 4;
 const KEEP_EVERY: Duration = Duration::from_secs(1);
+/// Rounds of keeping fresh between two checkpoints.
+const SAVE_EVERY: u64 = 300;
 /// The usual ports.
 const RECON_PORT: u16 = 11370;
 const HKP_PORT: u16 = 11371;

@@ -109,6 +109,8 @@ pub trait Snapshot {
         after: Option<&(Vec<u8>, RecordId)>,
         limit: usize,
     ) -> Result<Vec<(Vec<u8>, RecordId)>, StoreError>;
+    /// Elements from `first` to `last`, both included, in order and each once, at most `limit` of them.
+    fn range(&self, dataset: Dataset, first: &[u8], last: &[u8], limit: usize) -> Result<Vec<Vec<u8>>, StoreError>;
     /// The change counters this view includes.
     fn vector(&self) -> Result<Vector, StoreError>;
     /// How many records of `realm` this view holds, as the writers count them.

@@ -98,10 +98,7 @@ impl Store for MemoryStore {
         limit: usize,
     ) -> Result<(Vec<Vec<u8>>, Vector), StoreError> {
         let state = self.state();
-        let all = state.elements.keys().filter(|element| element.dataset == dataset);
-        let within = all.filter(|element| (first..=last).contains(&&*element.bytes));
-        let found = within.take(limit).map(|element| element.bytes.clone()).collect();
-        Ok((found, state.vector()))
+        Ok((state.range(dataset, first, last, limit), state.vector()))
     }
 
     fn refusals(&self, source: &str, dataset: Dataset, elements: &[Vec<u8>]) -> Result<Vec<Refusal>, StoreError> {
@@ -234,6 +231,10 @@ impl Snapshot for Frozen {
             .collect())
     }
 
+    fn range(&self, dataset: Dataset, first: &[u8], last: &[u8], limit: usize) -> Result<Vec<Vec<u8>>, StoreError> {
+        Ok(self.0.range(dataset, first, last, limit))
+    }
+
     fn vector(&self) -> Result<Vector, StoreError> {
         Ok(self.0.vector())
     }
@@ -254,6 +255,12 @@ impl State {
 
     fn vector(&self) -> Vector {
         Vector::from([(WRITER, self.newest)])
+    }
+
+    fn range(&self, dataset: Dataset, first: &[u8], last: &[u8], limit: usize) -> Vec<Vec<u8>> {
+        let all = self.elements.range(element(dataset, first)..);
+        let within = all.take_while(|(found, _)| found.dataset == dataset && *found.bytes <= *last);
+        within.take(limit).map(|(found, _)| found.bytes.clone()).collect()
     }
 
     fn apply(&mut self, realm: Realm, edit: &Edit<()>, time: u64) {

@@ -291,6 +291,10 @@ impl Snapshot for View<'_> {
         self.read(|connection| read::elements(connection, dataset, after, limit))
     }
 
+    fn range(&self, dataset: Dataset, first: &[u8], last: &[u8], limit: usize) -> Result<Vec<Vec<u8>>, StoreError> {
+        self.read(|connection| read::range(connection, dataset, first, last, limit))
+    }
+
     fn vector(&self) -> Result<Vector, StoreError> {
         self.read(read::vector)
     }

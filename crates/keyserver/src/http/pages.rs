@@ -7,6 +7,8 @@ mod visible;
 
 pub(super) use submitted::{failure, submitted};
 
+use crate::peers::status;
+
 use super::stats::Stats;
 use axum::http::StatusCode;
 use maud::{DOCTYPE, Markup, html};
@@ -62,7 +64,7 @@ pub(super) fn problem(status: StatusCode, sentence: &str, search: Option<&str>) 
 }
 
 /// The page of numbers.
-pub(super) fn stats(stats: &Stats<'_>) -> String {
+pub(super) fn stats(stats: &Stats<'_>, now: u64) -> String {
     let content = html! {
         section.card {
             h1 { "Statistics" }
@@ -74,6 +76,21 @@ pub(super) fn stats(stats: &Stats<'_>) -> String {
                 }
                 tr { th scope="row" { "Software" } td { (stats.software) " " (stats.version) } }
                 tr { th scope="row" { "Peers" } td { (stats.peers.len()) } }
+            }
+            @if !stats.peers.is_empty() {
+                table {
+                    tr { th { "Peer" } th { "State" } th { "Dataset" } th { "Last session" } th { "Differences" } th { "To fetch" } }
+                    @for peer in stats.peers {
+                        tr {
+                            td { (visible::text(&peer.name)) }
+                            td { (visible::text(&peer.state)) }
+                            td { (peer.dataset.as_deref().unwrap_or("-")) }
+                            td { (peer.last_session.map_or_else(|| "never".to_owned(), |last| status::ago(now, last))) }
+                            td { (grouped(peer.differences)) }
+                            td { (grouped(peer.queue)) }
+                        }
+                    }
+                }
             }
             p { a href="/pks/stats?options=json" { "As JSON" } }
         }

@@ -50,6 +50,8 @@ pub(crate) trait Set: Send + Sync {
     fn count(&self) -> u64;
     /// Reads what changed in the store. Blocks.
     fn refresh(&self) -> Result<(), Unavailable>;
+    /// Saves what makes the next start fast, if enough has changed since the last time. Blocks.
+    fn save(&self) -> Result<(), Unavailable>;
     /// The accepting side of a session over the set as it is now. Blocks.
     fn walker(&self, start: Start) -> Result<Machine, Unavailable>;
     /// The calling side.

@@ -23,7 +23,6 @@ use tokio::time::Instant;
 pub(crate) struct Queue {
     waiting: Mutex<Waiting>,
     filled: Notify,
-    emptied: Notify,
 }
 
 #[derive(Default)]
@@ -72,14 +71,6 @@ impl Queue {
         self.waiting().elements.len()
     }
 
-    /// Waits until nothing does.
-    pub(crate) async fn emptied(&self) {
-        while self.len() > 0 {
-            let emptied = self.emptied.notified();
-            let _ = tokio::time::timeout(POLL, emptied).await;
-        }
-    }
-
     /// Some of them, from the front.
     fn peek(&self, count: usize) -> Option<(&'static Kind, Vec<(Vec<u8>, u32)>)> {
         let waiting = self.waiting();
@@ -97,9 +88,6 @@ impl Queue {
         for element in elements {
             waiting.elements.remove(element);
         }
-        if waiting.elements.is_empty() {
-            self.emptied.notify_waiters();
-        }
     }
 
     fn again(&self, elements: &[Vec<u8>]) {
@@ -111,7 +99,6 @@ impl Queue {
 
     fn clear(&self) {
         self.waiting().elements.clear();
-        self.emptied.notify_waiters();
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
@@ -372,6 +359,5 @@ const ASK_MAX: u32 = 2;
 const FAILURES_MAX: u32 = 6;
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 const CLAIMED: Duration = Duration::from_millis(50);
-const POLL: Duration = Duration::from_millis(200);
 /// Octets of certificates that are verified and stored together.
 const TAKE_OCTETS: usize = 4 << 20;

@@ -27,8 +27,6 @@ pub(crate) enum Role {
 pub(crate) struct Met {
     /// What was reconciled.
     pub(crate) kind: &'static Kind,
-    /// What the peer says about itself.
-    pub(crate) peer: PeerConfig,
     /// What came out.
     pub(crate) found: Found,
 }
@@ -69,7 +67,6 @@ pub(crate) async fn run(
     let Agreement {
         dataset,
         omission,
-        peer,
         frames,
         ..
     } = agreed?;
@@ -92,7 +89,6 @@ pub(crate) async fn run(
     let _ = tokio::time::timeout(PARTING, stream.shutdown()).await;
     Ok(Met {
         kind: set.kind(),
-        peer,
         found,
     })
 }

@@ -2,6 +2,8 @@
 //!
 //! The report is kept in the store, so that `keyrink peers` shows it whatever process serves, or none.
 
+use super::partner;
+use keyrink_store::{Store, StoreError};
 use serde::{Deserialize, Serialize};
 
 /// What is known about a partner.
@@ -50,6 +52,38 @@ pub struct Report {
     pub last_error: Option<(u64, String)>,
     /// Until when it is left alone, and why.
     pub barred: Option<(u64, String)>,
+}
+
+/// What is known about the partners of the configuration and of the last server. Blocks.
+pub fn reports(store: &dyn Store, configured: &[String]) -> Result<Vec<Report>, StoreError> {
+    let served = store.note(partner::NAMES_NOTE)?;
+    let served: Vec<String> = served
+        .and_then(|names| serde_json::from_slice(&names).ok())
+        .unwrap_or_default();
+    let mut reports: Vec<Report> = Vec::new();
+    for name in configured.iter().chain(&served) {
+        if reports.iter().any(|report| report.name == *name) {
+            continue;
+        }
+        let kept = store.note(&partner::note(name))?;
+        let report = kept.and_then(|report| serde_json::from_slice(&report).ok());
+        reports.push(report.unwrap_or_else(|| Report {
+            state: "no server has met it yet".to_owned(),
+            name: name.clone(),
+            ..Report::default()
+        }));
+    }
+    Ok(reports)
+}
+
+/// How long ago something was.
+pub fn ago(now: u64, then: u64) -> String {
+    match now.saturating_sub(then) {
+        seconds @ 0..120 => format!("{seconds} s ago"),
+        seconds @ 120..7200 => format!("{} min ago", seconds / 60),
+        seconds @ 7200..172_800 => format!("{} h ago", seconds / 3600),
+        seconds => format!("{} days ago", seconds / 86_400),
+    }
 }
 
 impl Report {

@@ -128,6 +128,9 @@ fn range(store: &dyn Store) {
     assert_eq!(some, held[1..=2]);
     assert_eq!(store.range(LINES, &[], &[0xff; 32], 3).unwrap().0, held[..3]);
     assert_eq!(store.range(Dataset(9), &[], &[0xff; 32], 9).unwrap().0.len(), 0);
+    let view = store.snapshot().unwrap();
+    put(store, 1, "another");
+    assert_eq!(view.range(LINES, &held[1], &[0xff; 32], 9).unwrap(), held[1..]);
 }
 
 fn refusals(store: &dyn Store) {
