@@ -28,7 +28,7 @@ pub struct KeyrinkOptions {
 pub struct Keyrink {
     process: Process,
     http: SocketAddr,
-    _log: NamedTempFile,
+    log: NamedTempFile,
 }
 
 impl Keyrink {
@@ -70,7 +70,7 @@ impl Keyrink {
         Ok(Self {
             process,
             http,
-            _log: log,
+            log,
         })
     }
 
@@ -92,6 +92,11 @@ impl Keyrink {
     /// Sends TERM and waits; its status if it ended within ten seconds.
     pub fn terminate(&mut self) -> Option<ExitStatus> {
         self.process.terminate()
+    }
+
+    /// All that it logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.log.path()).unwrap_or_default()
     }
 
     /// The end of what it logged.

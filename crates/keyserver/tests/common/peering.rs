@@ -95,9 +95,29 @@ impl Reconciling {
         all[0].clone()
     }
 
-    /// The end of the log, for a failure.
+    /// The log so far.
     pub fn log(&self) -> String {
-        self.server.as_ref().map(Keyrink::log_end).unwrap_or_default()
+        self.server.as_ref().map(Keyrink::log).unwrap_or_default()
+    }
+
+    /// A number of its report.
+    pub fn number(&self, key: &str) -> u64 {
+        self.report()[key].as_u64().unwrap_or_else(|| panic!("{key}"))
+    }
+
+    /// How many requests for certificates it has answered.
+    pub fn asked(&self) -> u64 {
+        let text = self.client().get("/metrics").unwrap().text();
+        let lines = text.lines().filter(|line| line.starts_with("keyrink_http_requests_total") && line.contains("hashquery"));
+        lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap() as u64).sum()
+    }
+
+    /// Kibibytes in memory.
+    pub fn memory(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.server.as_ref().unwrap().id());
+        let status = std::fs::read_to_string(path).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 }
 
