@@ -93,6 +93,7 @@ pub fn rebuild(arguments: &cli::Rebuild) -> Result<(), AdminError> {
         })?;
         progress.at(done, done);
     }
+    crate::peers::dataset::forget_trees(&store)?;
     progress.finish();
     println!("{done} certificates: terms and elements derived anew");
     Ok(())

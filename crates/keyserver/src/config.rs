@@ -230,6 +230,10 @@ section! {
         certificate_octets: NonZeroU64 = nonzero64(16 << 20);
         /// The most packets of one certificate and class of sizes.
         packets: NonZeroU64 = nonzero64(20_000);
+        /// Octets of one certificate that users never see: photographs, signatures that prove nothing, whatever nothing
+        /// binds. They are kept so that peers which keep everything find the same here. Fewer than `certificate_octets`
+        /// bounds them; 0 keeps none. Peers that have more are then asked for it less and less often.
+        extra_octets: u64 = 16 << 20;
     }
 }
 
@@ -266,6 +270,9 @@ section! {
         http_port: Option<NonZeroU16> = None, example "11371";
         /// Seconds between two calls to a partner while nothing changes here; each is varied by up to a tenth.
         gossip_seconds: NonZeroU32 = nonzero(60);
+        /// Requests for certificates (`/pks/hashquery`) that one address may send in a second; those above it are
+        /// answered with a delay.
+        requests_per_second: NonZeroU32 = nonzero(50);
     }
 }
 
@@ -288,8 +295,6 @@ section! {
         /// Seconds between two requests for certificates. Unset: 2 for SKS, which answers one request at a time,
         /// and 0.05 for others.
         pause_seconds: Option<f64> = None, example "2.0";
-        /// Requests for certificates that it may send in a second; above that they are answered with a delay.
-        requests_per_second: NonZeroU32 = nonzero(50);
     }
 }
 

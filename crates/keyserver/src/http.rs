@@ -21,6 +21,7 @@ pub mod routes;
 mod search;
 pub mod server;
 pub mod stats;
+pub mod throttle;
 mod time;
 pub mod tls;
 pub mod web;

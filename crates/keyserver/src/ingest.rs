@@ -136,6 +136,7 @@ impl Ingest {
             user_id_octets: limits.user_id_octets.get(),
             certificate_octets: limits.certificate_octets.get(),
             packets: limits.packets.get(),
+            extra_octets: limits.extra_octets.min(limits.certificate_octets.get()),
         };
         Self {
             store,

@@ -112,6 +112,7 @@ impl Peers {
         let peers = Self {
             node: Arc::new(Node::new(&config, store)),
         };
+        peers.reload(&config.partners);
         for address in &config.peers.listen {
             let listener = std::net::TcpListener::bind(address).map_err(|error| {
                 io::Error::new(
@@ -124,7 +125,6 @@ impl Peers {
             tracing::info!(%address, "listening for partners");
             tokio::spawn(listener::listen(Arc::clone(&peers.node), listener));
         }
-        peers.reload(&config.partners);
         tokio::spawn(gossip::watch(Arc::clone(&peers.node)));
         tokio::spawn(keep(Arc::clone(&peers.node)));
         Ok(peers)

@@ -9,6 +9,7 @@ use crate::http::body::BodyLimits;
 use crate::http::hashquery::{self, HashQueries};
 use crate::http::routes::Routes;
 use crate::http::server::{Server, StartError};
+use crate::http::throttle::Throttle;
 use crate::http::web::{self, Web};
 use crate::ingest::Ingest;
 use crate::logging::{self, LogError};
@@ -131,6 +132,7 @@ fn hkp(config: &Config, store: &Arc<dyn Store>) -> Routes {
             octets: hashquery::QUESTION_OCTETS_MAX,
             time: body_time,
         },
+        throttle: Throttle::new(config.peers.requests_per_second.get()),
         answer_octets: HASHQUERY_ANSWER_OCTETS,
     };
     let web = Web::new(config, Arc::clone(store));

@@ -24,7 +24,10 @@ fn both_end_with_the_union_when_keyrink_calls() {
     let file = node.file("theirs.pgp", &theirs);
     let keyrink = Reconciling::new(node, "127.0.0.1");
     let mut sks = sks(&[&file], &[keyrink.port()], false);
-    let mut keyrink = keyrink.partner(&format!("127.0.0.1:{}", sks.recon_port())).gossip(2).start();
+    let mut keyrink = keyrink
+        .partner(&format!("127.0.0.1:{}", sks.recon_port()))
+        .gossip(2)
+        .start();
     let union = wait_until_equal(&keyrink, &sks, union, WITHIN).unwrap();
     stays_quiet(&keyrink, &sks);
     assert_same(&mut keyrink, &mut sks, &union);
@@ -68,7 +71,10 @@ fn changes_arrive_on_the_other_side() {
     let file = node.file("both.pgp", &[first().to_bytes(), second().to_bytes()].concat());
     let keyrink = Reconciling::new(node, "127.0.0.1");
     let sks = sks(&[&file], &[keyrink.port()], false);
-    let keyrink = keyrink.partner(&format!("127.0.0.1:{}", sks.recon_port())).gossip(100_000).start();
+    let keyrink = keyrink
+        .partner(&format!("127.0.0.1:{}", sks.recon_port()))
+        .gossip(100_000)
+        .start();
     wait_until_equal(&keyrink, &sks, 2, WITHIN).unwrap();
     wait(WITHIN, || match keyrink.number("sessions") {
         0 => Err("no session".into()),
@@ -81,8 +87,14 @@ fn changes_arrive_on_the_other_side() {
     let start = Instant::now();
     let (held, page) = ("other@example.org", "/pks/lookup?op=index&search=0x");
     wait(Duration::from_secs(40), || {
-        let answer = Client::new(sks.http()).get(&format!("{page}{}", first().fingerprint())).unwrap();
-        if answer.text().contains(held) { Ok(()) } else { Err(answer.text()) }
+        let answer = Client::new(sks.http())
+            .get(&format!("{page}{}", first().fingerprint()))
+            .unwrap();
+        if answer.text().contains(held) {
+            Ok(())
+        } else {
+            Err(answer.text())
+        }
     })
     .unwrap();
     println!("a submission reached SKS after {:.1} s", start.elapsed().as_secs_f64());
@@ -90,9 +102,19 @@ fn changes_arrive_on_the_other_side() {
     let newer = second().user_id("B <more@example.org>");
     assert_eq!(Client::new(sks.http()).add(&newer.armored()).unwrap().status, 200);
     std::thread::sleep(Duration::from_secs(6));
-    assert_eq!(keyrink.client().add(&Certificate::v4(7, "c").user_id("C").armored()).unwrap().status, 200);
+    assert_eq!(
+        keyrink
+            .client()
+            .add(&Certificate::v4(7, "c").user_id("C").armored())
+            .unwrap()
+            .status,
+        200
+    );
     wait_until_equal(&keyrink, &sks, 3, WITHIN).unwrap();
-    let answer = keyrink.client().get(&format!("{page}{}&options=mr", second().fingerprint())).unwrap();
+    let answer = keyrink
+        .client()
+        .get(&format!("{page}{}&options=mr", second().fingerprint()))
+        .unwrap();
     assert!(answer.text().contains("more@example.org"), "{}", answer.text());
 }
 
@@ -100,12 +122,22 @@ fn changes_arrive_on_the_other_side() {
 fn stays_quiet(keyrink: &Reconciling, sks: &Sks) {
     // The session that found the last differences may still have somebody fetch.
     std::thread::sleep(Duration::from_secs(12));
-    let asked = || (keyrink.number("requests"), keyrink.asked(), sks.log("recon").matches("Requesting ").count());
+    let asked = || {
+        (
+            keyrink.number("requests"),
+            keyrink.asked(),
+            sks.log("recon").matches("Requesting ").count(),
+        )
+    };
     let (before, sessions) = (asked(), keyrink.number("sessions"));
     wait(WITHIN, || {
         let now = keyrink.number("sessions");
         assert_eq!(keyrink.number("differences"), 0, "{}", keyrink.log());
-        if now >= sessions + 10 { Ok(()) } else { Err(format!("{now} sessions after {sessions}")) }
+        if now >= sessions + 10 {
+            Ok(())
+        } else {
+            Err(format!("{now} sessions after {sessions}"))
+        }
     })
     .unwrap();
     assert_eq!(asked(), before, "{}\n{}", keyrink.log(), sks.log("recon"));
@@ -131,9 +163,26 @@ struct Halves {
 fn halves() -> Halves {
     let names = ["keyring", "maintainers", "nonupload", "role-keys"];
     let keyrings = names.iter().map(|name| std::fs::read(debian(name)).unwrap());
-    let all: Vec<Vec<u8>> = keyrings.flat_map(|keyring| entries(&keyring)).map(|entry| entry.octets).collect();
-    let ours = ["plain", "trust-packet", "dup-uid", "uid-unsigned", "marker-packet", "second", "dup-sig-same-uid"];
-    let theirs = ["dup-sig-other-uid", "user-attribute-unsigned", "bad-selfsig", "primary-only", "uids-swapped"];
+    let all: Vec<Vec<u8>> = keyrings
+        .flat_map(|keyring| entries(&keyring))
+        .map(|entry| entry.octets)
+        .collect();
+    let ours = [
+        "plain",
+        "trust-packet",
+        "dup-uid",
+        "uid-unsigned",
+        "marker-packet",
+        "second",
+        "dup-sig-same-uid",
+    ];
+    let theirs = [
+        "dup-sig-other-uid",
+        "user-attribute-unsigned",
+        "bad-selfsig",
+        "primary-only",
+        "uids-swapped",
+    ];
     let start = all.len() - 700;
     Halves {
         ours: [all[..700].concat(), quirky(&ours)].concat(),
@@ -145,6 +194,8 @@ fn halves() -> Halves {
 
 fn quirky(names: &[&str]) -> Vec<u8> {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../testdata/recon-v1/certs");
-    let files = names.iter().map(|name| std::fs::read(folder.join(format!("{name}.pgp"))).unwrap());
+    let files = names
+        .iter()
+        .map(|name| std::fs::read(folder.join(format!("{name}.pgp"))).unwrap());
     files.collect::<Vec<_>>().concat()
 }

@@ -17,6 +17,8 @@ pub struct KeyrinkOptions {
     pub program: PathBuf,
     /// The folder of the embedded store; it outlives the process.
     pub data: PathBuf,
+    /// Where it answers HTTP, on a free port; other addresses of the loopback network keep nodes apart.
+    pub address: Ipv4Addr,
     /// Further arguments of `serve`.
     pub arguments: Vec<String>,
     /// What to put before the command line, such as `taskset -c 0`.
@@ -41,6 +43,7 @@ impl Keyrink {
         Self::start_with(&KeyrinkOptions {
             program,
             data,
+            address: Ipv4Addr::LOCALHOST,
             arguments: Vec::new(),
             wrapper: Vec::new(),
         })
@@ -51,7 +54,7 @@ impl Keyrink {
     /// # Errors
     /// As [`Keyrink::start`].
     pub fn start_with(options: &KeyrinkOptions) -> Result<Self, Error> {
-        let http = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
+        let http = SocketAddr::from((options.address, free_port()?));
         let mut words = options
             .wrapper
             .iter()
@@ -67,11 +70,7 @@ impl Keyrink {
                 .get("/readyz")
                 .is_ok_and(|answer| answer.status == 200)
         })?;
-        Ok(Self {
-            process,
-            http,
-            log,
-        })
+        Ok(Self { process, http, log })
     }
 
     /// Where it answers HTTP.

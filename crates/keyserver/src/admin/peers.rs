@@ -168,9 +168,7 @@ async fn test(config: &Config, address: &str) -> Result<(), AdminError> {
 fn unmet(error: &session::SessionError) -> String {
     use keyrink_recon::session::Failure;
     match error {
-        session::SessionError::Handshake(Failure::Disconnected) => {
-            "it closed the connection at once: it is busy, or does not know this node's address".to_owned()
-        }
+        session::SessionError::Handshake(Failure::Disconnected) => gossip::BUSY.to_owned(),
         other => other.to_string(),
     }
 }

@@ -9,7 +9,7 @@ use crate::formats;
 use keyrink_recon::session::{End, FilterSet, Filters, Omission, Outcome, Session, Tally, TreeOffer};
 use keyrink_recon::tree::Unavailable;
 use keyrink_recon::wire::FrameReader;
-use keyrink_store::{Dataset, Store};
+use keyrink_store::{Dataset, Store, StoreError};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,6 +52,8 @@ pub(crate) trait Set: Send + Sync {
     fn refresh(&self) -> Result<(), Unavailable>;
     /// Saves what makes the next start fast, if enough has changed since the last time. Blocks.
     fn save(&self) -> Result<(), Unavailable>;
+    /// Compares the sums that are saved with those of the rows. What differs, in words.
+    fn check(&self) -> Result<Vec<String>, StoreError>;
     /// The accepting side of a session over the set as it is now. Blocks.
     fn walker(&self, start: Start) -> Result<Machine, Unavailable>;
     /// The calling side.
@@ -102,6 +104,13 @@ impl Found {
 pub(crate) fn sets(store: &Arc<dyn Store>) -> Vec<Arc<dyn Set>> {
     let sks = keyrink_recon::dataset::Dataset::v1(SKS.name);
     vec![Arc::new(Tree::new(&SKS, sks, Arc::clone(store)))]
+}
+
+/// Throws away what is saved of the trees; they are read from the elements again.
+pub(crate) fn forget_trees(store: &dyn Store) -> Result<(), StoreError> {
+    KINDS
+        .into_iter()
+        .try_for_each(|kind| super::checkpoint::forget(store, kind.name))
 }
 
 /// The dataset with this name.

@@ -146,11 +146,9 @@ pub(crate) async fn call(node: &Node, partner: &Arc<Partner>) -> bool {
     let stream = match connect(&node.addresses, partner).await {
         Ok(stream) => stream,
         Err(error) => {
-            let error = format!("{} cannot be reached: {error}", partner.config.recon);
-            tracing::info!(partner = partner.name(), "{error}");
+            partner.complain(format!("{} cannot be reached: {error}", partner.config.recon));
             partner.note(|report| {
                 report.failures = report.failures.saturating_add(1);
-                report.fail(now(), error);
                 report.state = "failing".to_owned();
             });
             return false;
@@ -194,28 +192,22 @@ pub(crate) async fn reach(own: &[IpAddr], address: SocketAddr) -> io::Result<Tcp
 
 /// Works in what a connection came to; false if there was no session.
 pub(crate) fn conclude(partner: &Partner, role: Role, met: Result<Met, SessionError>) -> bool {
-    let name = partner.name();
     match met {
         Ok(met) => {
             session_ended(partner, role, met);
             true
         }
-        Err(SessionError::Handshake(Failure::Disconnected)) => {
-            // The way in which SKS says that it is busy.
-            tracing::debug!(partner = name, "the connection was closed at once");
-            partner.note(|report| {
-                let error = "it closed the connection at once: it is busy, or does not know this node's address";
-                report.fail(now(), error.to_owned());
-                report.state = "waiting".to_owned();
-            });
-            false
-        }
         Err(error) => {
-            tracing::warn!(partner = name, "no session: {error}");
+            // The way in which SKS says that it is busy: no reason to call less often.
+            let busy = matches!(error, SessionError::Handshake(Failure::Disconnected));
+            partner.complain(match busy {
+                true => BUSY.to_owned(),
+                false => format!("no session: {error}"),
+            });
             partner.note(|report| {
-                report.failures = report.failures.saturating_add(u32::from(role == Role::Calling));
-                report.fail(now(), error.to_string());
-                report.state = "failing".to_owned();
+                let failed = role == Role::Calling && !busy;
+                report.failures = report.failures.saturating_add(u32::from(failed));
+                report.state = if busy { "waiting" } else { "failing" }.to_owned();
             });
             false
         }
@@ -234,7 +226,7 @@ fn session_ended(partner: &Partner, role: Role, met: Met) {
         end => Some(end.to_string()),
     };
     match &error {
-        Some(error) => tracing::warn!(partner = name, differences, "the session ended early: {error}"),
+        Some(error) => partner.complain(format!("the session ended early: {error}")),
         None if differences > 0 => {
             let requests = found.tally.requests;
             tracing::info!(partner = name, differences, requests, "session: {}", found.end);
@@ -251,14 +243,17 @@ fn session_ended(partner: &Partner, role: Role, met: Met) {
         report.received += found.tally.received;
         report.sent += found.tally.sent;
         report.state = "waiting".to_owned();
-        match error {
-            Some(error) => report.fail(now(), error),
-            None => report.failures = 0,
-        }
+        report.failures = match (error, role) {
+            (None, _) => 0,
+            (Some(_), Role::Calling) => report.failures.saturating_add(1),
+            (Some(_), Role::Accepting) => report.failures,
+        };
     });
     partner.queue.add(kind, found.missing);
 }
 
+/// What it means when a connection is closed before anything was said.
+pub(crate) const BUSY: &str = "it closed the connection at once: it is busy, or does not know this node's address";
 /// The first call after a start.
 const FIRST_CALL: Duration = Duration::from_secs(1);
 /// The least time between two calls because of changes.

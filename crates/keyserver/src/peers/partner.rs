@@ -93,6 +93,21 @@ impl Partner {
         change(&mut self.state().report);
     }
 
+    /// Notes what went wrong, and logs it unless it is the same as last time.
+    pub(crate) fn complain(&self, error: String) {
+        let known = self
+            .state()
+            .report
+            .last_error
+            .as_ref()
+            .is_some_and(|(_, known)| *known == error);
+        match known {
+            true => tracing::debug!(partner = self.name(), "{error}"),
+            false => tracing::warn!(partner = self.name(), "{error}"),
+        }
+        self.note(|report| report.last_error = Some((now(), error)));
+    }
+
     /// Writes what is known into the store, for `keyrink peers` and the next start. Blocks.
     pub(crate) fn save_if_changed(&self, store: &dyn Store) -> Result<(), StoreError> {
         let octets = serde_json::to_vec(&self.report()).map_err(|error| StoreError::Invalid(error.to_string()))?;

@@ -7,7 +7,7 @@
 
 use super::Node;
 use super::dataset::Kind;
-use super::partner::{Partner, now};
+use super::partner::Partner;
 use super::refused;
 use crate::client::hashquery::{FetchError, Source};
 use crate::ingest::Receipt;
@@ -139,7 +139,7 @@ pub(crate) async fn drain(node: &Arc<Node>, partner: &Arc<Partner>) {
             }
             Ok(batch) => batch,
             Err(error) => {
-                failed(partner, &error.into());
+                partner.complain(error.to_string());
                 break;
             }
         };
@@ -154,7 +154,7 @@ pub(crate) async fn drain(node: &Arc<Node>, partner: &Arc<Partner>) {
             }
             Err(error) => {
                 failures += 1;
-                failed(partner, &error);
+                partner.complain(error.to_string());
                 if failures >= FAILURES_MAX {
                     break;
                 }
@@ -165,11 +165,6 @@ pub(crate) async fn drain(node: &Arc<Node>, partner: &Arc<Partner>) {
     }
     partner.queue.clear();
     partner.note(|report| report.state = "waiting".to_owned());
-}
-
-fn failed(partner: &Partner, error: &BatchError) {
-    tracing::warn!(partner = partner.name(), "{error}");
-    partner.note(|report| report.fail(now(), error.to_string()));
 }
 
 /// Those of the elements that are worth asking for now, at most `size`; the others leave the queue, unless somebody
@@ -248,7 +243,7 @@ fn fetch_blocking(
         }
         // A certificate on its own that fails again and again must not come back with every session.
         Err(error) => {
-            if batch.len() == 1 {
+            if batch.len() == 1 && !matches!(error, FetchError::Unreachable(..)) {
                 refuse(node, partner, kind, Vec::new(), lacking)?;
             }
             Err(error.into())

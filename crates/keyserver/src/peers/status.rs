@@ -94,9 +94,4 @@ impl Report {
         self.state = "waiting".to_owned();
         self.queue = 0;
     }
-
-    /// Notes what went wrong.
-    pub(super) fn fail(&mut self, now: u64, error: String) {
-        self.last_error = Some((now, error));
-    }
 }

@@ -90,6 +90,40 @@ impl<const L: usize> Tree<L> {
     }
 }
 
+impl<const L: usize> Tree<L> {
+    /// Compares the sums that are saved with those of the rows. What differs, in words.
+    pub(crate) fn check(&self) -> Result<Vec<String>, StoreError> {
+        let core = &self.0;
+        let Some((root, seen)) = checkpoint::load(&*core.store, core.kind.name, &core.dataset)? else {
+            return Ok(Vec::new());
+        };
+        let (rows, mut saved) = (core.read()?, State::new(root, seen));
+        if !core.follow(&mut saved, Some(&rows.seen))? || saved.seen != rows.seen {
+            // It is too old to lead anywhere, and would not be used.
+            return Ok(Vec::new());
+        }
+        let (mut wrong, mut waiting) = (Vec::new(), vec![(&saved.root, &rows.root, Prefix::<L>::ROOT)]);
+        while let Some((saved, rows, at)) = waiting.pop() {
+            if saved.summary != rows.summary {
+                let (kept, there) = (saved.summary.count, rows.summary.count);
+                wrong.push(format!(
+                    "tree {}: the sums below \"{at}\" are of {kept} elements, the rows hold {there}",
+                    core.kind.name
+                ));
+            }
+            if let (Some(one), Some(other), Some(prefixes)) = (&saved.children, &rows.children, at.children()) {
+                waiting.extend(
+                    one.iter()
+                        .zip(other.iter())
+                        .zip(prefixes)
+                        .map(|((one, other), at)| (one, other, at)),
+                );
+            }
+        }
+        Ok(wrong)
+    }
+}
+
 impl<const L: usize> Core<L> {
     /// The state, as new as the store.
     fn fresh<'a>(&self, state: &'a mut Option<State<L>>) -> Result<&'a mut State<L>, StoreError> {
@@ -278,6 +312,10 @@ impl<const L: usize> Set for Tree<L> {
 
     fn refresh(&self) -> Result<(), Unavailable> {
         self.0.fresh(&mut self.0.state()).map(drop).map_err(unavailable)
+    }
+
+    fn check(&self) -> Result<Vec<String>, StoreError> {
+        Self::check(self)
     }
 
     fn save(&self) -> Result<(), Unavailable> {

@@ -69,7 +69,8 @@ impl Reconciling {
     pub fn start_again(&mut self) {
         let settings: Vec<&str> = self.settings.iter().map(String::as_str).collect();
         let arguments: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
-        self.server = Some(self.node.serve_with(&settings, &arguments));
+        let address = self.recon.split(':').next().unwrap().parse().unwrap();
+        self.server = Some(self.node.serve_at(address, &settings, &arguments));
     }
 
     pub fn server(&mut self) -> &mut Keyrink {
@@ -90,9 +91,18 @@ impl Reconciling {
 
     /// What it knows about its only partner.
     pub fn report(&self) -> serde_json::Value {
-        let text = self.node.succeed("peers", &["--json"]);
-        let all: serde_json::Value = serde_json::from_str(&text).unwrap();
-        all[0].clone()
+        self.reports()[0].clone()
+    }
+
+    /// What it knows about the partner with this name.
+    pub fn report_of(&self, name: &str) -> serde_json::Value {
+        let reports = self.reports();
+        let found = reports.as_array().unwrap().iter().find(|report| report["name"] == name);
+        found.unwrap_or_else(|| panic!("{name}: {reports}")).clone()
+    }
+
+    fn reports(&self) -> serde_json::Value {
+        serde_json::from_str(&self.node.succeed("peers", &["--json"])).unwrap()
     }
 
     /// The log so far.
@@ -108,8 +118,12 @@ impl Reconciling {
     /// How many requests for certificates it has answered.
     pub fn asked(&self) -> u64 {
         let text = self.client().get("/metrics").unwrap().text();
-        let lines = text.lines().filter(|line| line.starts_with("keyrink_http_requests_total") && line.contains("hashquery"));
-        lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap() as u64).sum()
+        let lines = text
+            .lines()
+            .filter(|line| line.starts_with("keyrink_http_requests_total") && line.contains("hashquery"));
+        lines
+            .map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap() as u64)
+            .sum()
     }
 
     /// Kibibytes in memory.

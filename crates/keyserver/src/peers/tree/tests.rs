@@ -160,3 +160,27 @@ fn the_next_octets_in_order() {
     assert_eq!(successor(&[1, 0xFF]), Some(vec![2, 0]));
     assert_eq!(successor(&[0xFF, 0xFF]), None);
 }
+
+#[test]
+fn a_check_compares_sums_and_rows() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let all = elements(1, 11_000);
+    change(&*store, &all, true);
+    let tree = tree(&store);
+    assert_eq!(tree.check().unwrap(), [""; 0], "nothing is saved yet");
+    tree.refresh().unwrap();
+    tree.save().unwrap();
+    change(&*store, &all[..100], false);
+    assert_eq!(tree.check().unwrap(), [""; 0]);
+    let nine = tree.0.element(&[9; 16]).unwrap();
+    let wrong = Change::of(&Dataset::v1("sks"), &nine, true).unwrap();
+    let mut state = tree.0.state();
+    state.as_mut().unwrap().root.apply(&Dataset::v1("sks"), &nine, &wrong);
+    let state = state.clone().unwrap();
+    checkpoint::save(&*store, SKS.name, &Dataset::v1("sks"), &state).unwrap();
+    let found = tree.check().unwrap();
+    assert!(
+        found.len() >= 3 && found[0].contains("are of 11001 elements, the rows hold 11000"),
+        "{found:?}"
+    );
+}
