@@ -30,7 +30,7 @@ pub(crate) async fn call_again(node: Arc<Node>, partner: Arc<Partner>) {
         match next {
             Next::Call => {}
             Next::Hurry => {
-                schedule.hurry();
+                schedule.hurry(partner.report().failures > 0);
                 continue;
             }
             Next::End => return,
@@ -59,7 +59,6 @@ struct Schedule {
     /// The distance that the next call after a change keeps from the last one.
     spacing: Duration,
     hurried: bool,
-    failing: bool,
 }
 
 impl Schedule {
@@ -70,13 +69,12 @@ impl Schedule {
             last: None,
             spacing: SPACING_MIN,
             hurried: false,
-            failing: false,
         }
     }
 
-    /// Something changed here.
-    fn hurry(&mut self) {
-        if self.failing {
+    /// Something changed here. A partner that does not answer is not called for that.
+    fn hurry(&mut self, failing: bool) {
+        if failing {
             return;
         }
         let earliest = self.last.map_or_else(Instant::now, |last| last + self.spacing);
@@ -93,10 +91,9 @@ impl Schedule {
             false => SPACING_MIN,
         };
         self.hurried = false;
-        self.failing = failures > 0;
         let pause = self
             .interval
-            .saturating_mul(1 << failures.min(16))
+            .saturating_mul(1 << failures.saturating_sub(FAILURES_FREE).min(16))
             .min(PAUSE_MAX.max(self.interval));
         let now = Instant::now();
         self.last = Some(now);
@@ -233,6 +230,10 @@ fn session_ended(partner: &Partner, role: Role, met: Met) {
         }
         None => tracing::debug!(partner = name, "session: no difference"),
     }
+    if role == Role::Accepting && error.is_none() && partner.report().failures > 0 {
+        // It is back, so it can be called again.
+        partner.wake.notify_one();
+    }
     metrics::counter!("keyrink_peer_sessions_total", "partner" => name.to_owned()).increment(1);
     partner.note(|report| {
         report.dataset = Some(kind.name.to_owned());
@@ -258,6 +259,8 @@ pub(crate) const BUSY: &str = "it closed the connection at once: it is busy, or 
 const FIRST_CALL: Duration = Duration::from_secs(1);
 /// The least time between two calls because of changes.
 const SPACING_MIN: Duration = Duration::from_secs(5);
+/// Failures in a row that change nothing: a restart, a moment without network.
+const FAILURES_FREE: u32 = 2;
 /// The longest pause after failures.
 const PAUSE_MAX: Duration = Duration::from_secs(3600);
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
@@ -276,13 +279,13 @@ mod tests {
         let wait = |schedule: &Schedule| schedule.due.duration_since(Instant::now()).as_secs_f64();
         schedule.called(0);
         assert!((53.0..67.0).contains(&wait(&schedule)));
-        schedule.hurry();
+        schedule.hurry(false);
         assert!((4.0..5.1).contains(&wait(&schedule)));
         schedule.called(0);
-        schedule.hurry();
+        schedule.hurry(false);
         assert!((9.0..10.1).contains(&wait(&schedule)), "changes go on");
-        schedule.called(3);
-        schedule.hurry();
+        schedule.called(5);
+        schedule.hurry(true);
         let eightfold = 430.0..530.0;
         assert!(
             eightfold.contains(&wait(&schedule)),
