@@ -256,7 +256,7 @@ fn session_ended(partner: &Partner, role: Role, met: Met) {
 /// What it means when a connection is closed before anything was said.
 pub(crate) const BUSY: &str = "it closed the connection at once: it is busy, or does not know this node's address";
 /// The first call after a start.
-const FIRST_CALL: Duration = Duration::from_secs(1);
+const FIRST_CALL: Duration = Duration::from_millis(300);
 /// The least time between two calls because of changes.
 const SPACING_MIN: Duration = Duration::from_secs(5);
 /// Failures in a row that change nothing: a restart, a moment without network.

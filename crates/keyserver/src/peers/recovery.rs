@@ -72,14 +72,9 @@ impl Queue {
     }
 
     /// Some of them, from the front.
-    fn peek(&self, count: usize) -> Option<(&'static Kind, Vec<(Vec<u8>, u32)>)> {
+    fn peek(&self, count: usize) -> Option<(&'static Kind, Vec<Vec<u8>>)> {
         let waiting = self.waiting();
-        let some: Vec<_> = waiting
-            .elements
-            .iter()
-            .take(count)
-            .map(|(element, times)| (element.clone(), *times))
-            .collect();
+        let some: Vec<_> = waiting.elements.keys().take(count).cloned().collect();
         Some((waiting.kind?, some)).filter(|(_, some)| !some.is_empty())
     }
 
@@ -173,12 +168,11 @@ async fn choose(
     node: &Arc<Node>,
     partner: &Arc<Partner>,
     kind: &'static Kind,
-    some: Vec<(Vec<u8>, u32)>,
+    elements: Vec<Vec<u8>>,
     size: usize,
 ) -> Result<Vec<Vec<u8>>, StoreError> {
     let (node, partner) = (Arc::clone(node), Arc::clone(partner));
     crate::http::handoff::blocking(move || {
-        let elements: Vec<Vec<u8>> = some.into_iter().map(|(element, _)| element).collect();
         let lacking = node.store.lacking(kind.dataset, &elements)?;
         let wanted = refused::wanted(&*node.store, partner.name(), kind.dataset, lacking)?;
         partner
@@ -224,7 +218,7 @@ fn fetch_blocking(
         .fetch(source, batch, |certificate| taking.take(certificate));
     let receipt = taking.finish()?;
     if let Ok(octets) = &octets {
-        partner.note(|report| report.received += octets);
+        partner.note(|report| report.fetched_octets += octets);
     }
     partner.note(|report| report.fetched += receipt.certificates);
     metrics::counter!("keyrink_peer_certificates_total", "partner" => partner.name().to_owned())

@@ -34,12 +34,14 @@ pub struct Report {
     pub called: bool,
     /// Elements that the partner had and this node lacked, in the last session.
     pub differences: u64,
-    /// Octets of all sessions and answers that came from it.
+    /// Octets of all sessions that came from it.
     pub received: u64,
     /// Octets of all sessions that went to it.
     pub sent: u64,
     /// Certificates fetched from it.
     pub fetched: u64,
+    /// Octets of the answers that brought them.
+    pub fetched_octets: u64,
     /// Requests for certificates that were sent to it.
     pub requests: u64,
     /// Elements still to be fetched.
