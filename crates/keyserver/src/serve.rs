@@ -64,13 +64,11 @@ pub fn run(arguments: &cli::Serve) -> Result<(), ServeError> {
         .max_blocking_threads(BLOCKING_THREADS_MAX)
         .enable_all()
         .build()?;
-    runtime.block_on(serve(
-        arguments,
-        config,
-        &store,
-        about(routes, config, &metrics),
-        metrics,
-    ))
+    let routes = about(routes, config, &metrics);
+    let served = runtime.block_on(serve(arguments, config, &store, routes, metrics));
+    // Whoever waits for a partner's answer is not worth waiting for.
+    runtime.shutdown_timeout(SHUTDOWN_WITHIN);
+    served
 }
 
 async fn serve(
@@ -187,5 +185,7 @@ const THREADS_PER_CORE: usize = 4;
 const BLOCKING_THREADS_MAX: usize = 64;
 /// The longest answer to one hashquery: far more than the 100 certificates that peers ask for at once usually have.
 const HASHQUERY_ANSWER_OCTETS: usize = 64 << 20;
+/// How long work for partners may go on after the last request is answered.
+const SHUTDOWN_WITHIN: Duration = Duration::from_secs(2);
 /// Stack of a thread: handlers keep what is large on the heap.
 const STACK_OCTETS: usize = 1 << 20;

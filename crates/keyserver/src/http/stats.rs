@@ -46,8 +46,14 @@ pub struct Peer {
     pub last_session: Option<u64>,
     /// Certificates it had in the last session that were missing here.
     pub differences: u64,
+    /// Octets of all sessions that came from it.
+    pub received: u64,
+    /// Octets of all sessions that went to it.
+    pub sent: u64,
     /// Certificates still to be fetched from it.
     pub queue: u64,
+    /// What went wrong last.
+    pub last_error: Option<String>,
 }
 
 impl From<Report> for Peer {
@@ -59,7 +65,10 @@ impl From<Report> for Peer {
             dataset: report.dataset,
             last_session: report.last_session,
             differences: report.differences,
+            received: report.received,
+            sent: report.sent,
             queue: report.queue,
+            last_error: report.last_error.map(|(_, error)| error),
         }
     }
 }

@@ -7,9 +7,10 @@
 use super::Node;
 use super::partner::{Partner, now};
 use super::session::{self, Met, Role, SessionError, random};
-use keyrink_recon::session::{End, Failure, Fault};
+use keyrink_recon::session::{End, Failure, Fault, Tally};
 use keyrink_recon::wire::WireError;
 use keyrink_store::Vector;
+use metrics::{counter, gauge};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -35,8 +36,9 @@ pub(crate) async fn call_again(node: Arc<Node>, partner: Arc<Partner>) {
             }
             Next::End => return,
         }
-        if partner.queue.len() > 0 || partner.barred().is_some() {
-            // Neither of us has anything to say before what is known to be missing has come.
+        let called = partner.accepting.available_permits() == 0;
+        if called || partner.queue.len() > 0 || partner.barred().is_some() {
+            // Two sessions at once would find the same, and so would one before what is missing has come.
             schedule.due = Instant::now() + SPACING_MIN;
             continue;
         }
@@ -234,7 +236,7 @@ fn session_ended(partner: &Partner, role: Role, met: Met) {
         // It is back, so it can be called again.
         partner.wake.notify_one();
     }
-    metrics::counter!("keyrink_peer_sessions_total", "partner" => name.to_owned()).increment(1);
+    count(name, differences, &found.tally);
     partner.note(|report| {
         report.dataset = Some(kind.name.to_owned());
         report.sessions += 1;
@@ -251,6 +253,17 @@ fn session_ended(partner: &Partner, role: Role, met: Met) {
         };
     });
     partner.queue.add(kind, found.missing);
+}
+
+fn count(partner: &str, differences: usize, tally: &Tally) {
+    let octets = [("received", tally.received), ("sent", tally.sent)];
+    for (direction, octets) in octets {
+        counter!("keyrink_peer_octets_total", "partner" => partner.to_owned(), "direction" => direction)
+            .increment(octets);
+    }
+    counter!("keyrink_peer_sessions_total", "partner" => partner.to_owned()).increment(1);
+    gauge!("keyrink_peer_differences", "partner" => partner.to_owned()).set(differences as f64);
+    gauge!("keyrink_peer_last_session_seconds", "partner" => partner.to_owned()).set(now() as f64);
 }
 
 /// What it means when a connection is closed before anything was said.

@@ -142,7 +142,7 @@ impl Partner {
             realm: dataset::REALM.to_owned(),
             filters: dataset::announcement(filters.as_deref(), self.config.filters.is_some(), only),
             dialect: None,
-            busy: self.barred().map(str::to_owned),
+            busy: self.barred(),
             patience: PATIENCE,
         }
     }
@@ -222,10 +222,9 @@ impl Partner {
     }
 
     /// Why it is left alone now, if it is.
-    pub(crate) fn barred(&self) -> Option<&'static str> {
-        let state = self.state();
-        let (until, _) = state.report.barred.as_ref()?;
-        (*until > now()).then_some(super::TOO_FAR)
+    pub(crate) fn barred(&self) -> Option<String> {
+        let barred = self.state().report.barred.clone();
+        barred.filter(|(until, _)| *until > now()).map(|(_, reason)| reason)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

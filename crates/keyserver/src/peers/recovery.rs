@@ -268,6 +268,11 @@ fn refuse(
     let count = refused::refuse(&*node.store, partner.name(), kind.dataset, &refused)?;
     partner.queue.remove(&refused);
     partner.note(|report| report.refused = count);
+    if count > REFUSED_MAX {
+        partner.bar(TOO_MUCH_IN_VAIN);
+        partner.complain(TOO_MUCH_IN_VAIN.to_owned());
+        partner.queue.clear();
+    }
     Ok(())
 }
 
@@ -346,6 +351,9 @@ const LOOK_AT: usize = 1000;
 const ASK_MAX: u32 = 2;
 /// After so many failures in a row the rest waits for the next session.
 const FAILURES_MAX: u32 = 6;
+/// More than that is not remembered for one partner: there is no sense in talking to it.
+const REFUSED_MAX: u64 = 100_000;
+const TOO_MUCH_IN_VAIN: &str = "too many elements that do not become certificates here";
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 const CLAIMED: Duration = Duration::from_millis(50);
 /// Octets of certificates that are verified and stored together.
