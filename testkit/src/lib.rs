@@ -5,7 +5,7 @@
 //!   under test, and without its idea of the format.
 //! * [`generate`]: small certificates by the thousand.
 //! * [`peers`]: SKS, GnuPG, Sequoia and others as fixtures.
-//! * [`load`], [`crash`], [`mod@bench`]: Keyrink under load, killed, and beside SKS.
+//! * [`load`], [`crash`], [`mod@bench`], [`reconcile`]: Keyrink under load, killed, beside SKS, and with its peers.
 //! * [`http`]: a client that can also send what no client should.
 
 pub mod bench;
@@ -16,6 +16,7 @@ pub mod keyring;
 pub mod load;
 pub mod machine;
 pub mod peers;
+pub mod reconcile;
 
 mod armor;
 mod certificate;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use keyrink_testkit::load::{self, Work};
-use keyrink_testkit::{Error, bench, crash, generate, keyring, machine};
+use keyrink_testkit::{Error, bench, crash, generate, keyring, machine, reconcile};
 
 #[derive(Parser)]
 #[command(about = "Test certificates and load for Keyrink")]
@@ -30,6 +30,8 @@ enum Command {
     Crash(Crash),
     /// Measure keyrink beside SKS
     Bench(Bench),
+    /// Measure how two nodes become equal
+    Reconcile(Reconcile),
 }
 
 #[derive(Args)]
@@ -111,6 +113,25 @@ struct Bench {
     keyrings: Vec<PathBuf>,
 }
 
+#[derive(Args)]
+struct Reconcile {
+    /// The program
+    #[arg(long, default_value = "keyrink")]
+    keyrink: PathBuf,
+    /// Certificates that both hold
+    #[arg(long, default_value_t = 20_000)]
+    base: u64,
+    /// Certificates that each side lacks; may be given several times
+    #[arg(long)]
+    differences: Vec<u64>,
+    /// Leave SKS out
+    #[arg(long)]
+    no_sks: bool,
+    /// Size of a store for the measurement of growth; may be given several times
+    #[arg(long)]
+    size: Vec<u64>,
+}
+
 #[derive(Clone, Copy, ValueEnum)]
 enum Side {
     Sks,
@@ -160,6 +181,16 @@ fn run(command: Command) -> Result<ExitCode, Error> {
                 duration: Duration::from_secs_f64(options.seconds),
             };
             print!("{}", bench::run(&plan, |line| eprintln!("{line}"))?);
+        }
+        Command::Reconcile(options) => {
+            let plan = reconcile::Plan {
+                keyrink: options.keyrink,
+                base: options.base,
+                differences: options.differences,
+                sks: !options.no_sks,
+                sizes: options.size,
+            };
+            print!("{}", reconcile::run(&plan, |line| eprintln!("{line}"))?);
         }
     }
     Ok(ExitCode::SUCCESS)

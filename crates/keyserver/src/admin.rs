@@ -5,6 +5,7 @@ pub(crate) mod cutter;
 pub mod dump;
 mod keybox;
 pub mod load;
+pub mod peers;
 pub mod progress;
 mod source;
 
@@ -39,6 +40,9 @@ pub enum AdminError {
     /// A name on the command line.
     #[error("there is no dataset {0:?}; known: sks")]
     UnknownDataset(String),
+    /// A partner, in words.
+    #[error("{0}")]
+    Peer(String),
     /// What a check found.
     #[error("{0} differences: restore a backup, or load a dump of this store into an empty folder")]
     Differences(u64),
@@ -90,6 +94,7 @@ pub fn rebuild(arguments: &cli::Rebuild) -> Result<(), AdminError> {
         })?;
         progress.at(done, done);
     }
+    crate::peers::dataset::forget_trees(&store)?;
     progress.finish();
     println!("{done} certificates: terms and elements derived anew");
     Ok(())

@@ -1,6 +1,6 @@
 //! The command line: what each subcommand takes, with examples, and the configuration it leads to.
 
-use crate::config::{Config, ConfigError};
+use crate::config::{self, Config, ConfigError};
 use clap::{Args, Parser, Subcommand};
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -30,6 +30,8 @@ pub enum Command {
     Rebuild(Rebuild),
     /// Copy the store while it is in use
     Backup(Backup),
+    /// Show how it stands with the partners, or talk to one now
+    Peers(Peers),
     /// Show or check the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -65,12 +67,13 @@ impl Source {
 }
 
 /// `keyrink serve`
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 #[command(after_help = "EXAMPLES:
   keyrink serve --data ./keys --load /usr/share/keyrings/*.gpg
   keyrink serve --config /etc/keyrink.toml
   keyrink serve --data ./keys --http 127.0.0.1:11371 --http '[::1]:11371'
-  keyrink serve --data ./keys --https 0.0.0.0:443 --tls-cert fullchain.pem --tls-key privkey.pem")]
+  keyrink serve --data ./keys --https 0.0.0.0:443 --tls-cert fullchain.pem --tls-key privkey.pem
+  keyrink serve --data ./keys --recon 0.0.0.0:11370 --partner recon=keys.example.org:11370")]
 pub struct Serve {
     /// Where the store is.
     #[command(flatten)]
@@ -90,6 +93,15 @@ pub struct Serve {
     /// Keyrings to load while serving: files, folders or patterns
     #[arg(long, value_name = "PATH", num_args = 1..)]
     pub load: Vec<PathBuf>,
+    /// Address for reconciliation; may be given several times [default with partners: 127.0.0.1:11370]
+    #[arg(long, value_name = "ADDR")]
+    pub recon: Vec<SocketAddr>,
+    /// A keyserver to reconcile with: recon=HOST:PORT and more keys of [[partner]], with commas; may be given several times
+    #[arg(long, value_name = "KEY=VALUE,…", value_parser = partner)]
+    pub partner: Vec<config::Partner>,
+    /// Seconds between two calls to a partner while nothing changes [default: 60]
+    #[arg(long, value_name = "SECONDS")]
+    pub gossip_interval: Option<NonZeroU32>,
 }
 
 impl Serve {
@@ -104,8 +116,40 @@ impl Serve {
         }
         config.http.certificate = self.tls_cert.clone().or(config.http.certificate);
         config.http.key = self.tls_key.clone().or(config.http.key);
+        if !self.recon.is_empty() {
+            config.peers.listen.clone_from(&self.recon);
+        }
+        config.peers.gossip_seconds = self.gossip_interval.unwrap_or(config.peers.gossip_seconds);
+        config.partners.extend(self.partner.iter().cloned());
         config.checked()
     }
+}
+
+/// Reads `recon=HOST:PORT,http=URL,…`.
+fn partner(text: &str) -> Result<config::Partner, String> {
+    let mut partner = config::Partner::default();
+    // A comma that no key follows belongs to the value before it, as in lists of filters.
+    let mut pairs: Vec<(&str, String)> = Vec::new();
+    for part in text.split(',') {
+        match (part.split_once('='), pairs.last_mut()) {
+            (Some((key, value)), _) => pairs.push((key, value.to_owned())),
+            (None, Some((_, value))) => *value = format!("{value},{part}"),
+            (None, None) => return Err("write recon=HOST:PORT".into()),
+        }
+    }
+    for (key, value) in pairs {
+        match key {
+            "name" => partner.name = Some(value),
+            "recon" => partner.recon = value,
+            "http" => partner.http = Some(value),
+            "dataset" => partner.dataset = value,
+            "filters" => partner.filters = Some(value),
+            "version" => partner.version = Some(value),
+            "pause_seconds" => partner.pause_seconds = Some(value.parse().map_err(|_| "pause_seconds takes a number")?),
+            _ => return Err(format!("unknown key {key:?}")),
+        }
+    }
+    Ok(partner)
 }
 
 /// `keyrink load`
@@ -197,6 +241,43 @@ pub struct Backup {
     /// Folder for the copy; must not exist
     #[arg(value_name = "DIR")]
     pub target: PathBuf,
+}
+
+/// `keyrink peers`
+#[derive(Args, Debug)]
+#[command(
+    args_conflicts_with_subcommands = false,
+    after_help = "EXAMPLES:
+  keyrink peers --data ./keys
+  keyrink peers --data ./keys test keys.example.org:11370
+  keyrink peers --config /etc/keyrink/keyrink.toml sync example"
+)]
+pub struct Peers {
+    /// Where the store is.
+    #[command(flatten)]
+    pub source: Source,
+    /// Print everything that is known as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// What to do instead of showing the table.
+    #[command(subcommand)]
+    pub command: Option<PeersCommand>,
+}
+
+/// `keyrink peers test` and `keyrink peers sync`
+#[derive(Debug, Subcommand)]
+pub enum PeersCommand {
+    /// Connect once to any keyserver that reconciles: what it announces and how far apart the sets are; changes nothing
+    Test {
+        /// Its host and port
+        #[arg(value_name = "HOST:PORT")]
+        address: String,
+    },
+    /// Run one session with a partner and fetch what is missing, now
+    Sync {
+        /// The name of the partner in the configuration
+        name: String,
+    },
 }
 
 /// `keyrink config`

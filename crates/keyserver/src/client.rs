@@ -4,6 +4,7 @@
 //! control sequence. Whether a certificate is the right one is for the program that imports it to decide.
 
 mod address;
+pub mod hashquery;
 pub(crate) mod index;
 
 use crate::cli;
@@ -72,6 +73,12 @@ pub fn search(arguments: &cli::Search) -> Result<(), ClientError> {
         .iter()
         .try_for_each(|certificate| write!(out, "{certificate}"))
         .map_err(|error| ClientError::Write("standard output".into(), error))
+}
+
+/// Is this the address of a keyserver without TLS?
+pub fn is_plain_http(text: &str) -> bool {
+    text.parse::<Address>()
+        .is_ok_and(|address| address.base().starts_with("http://"))
 }
 
 /// Certificates in the form wanted, whatever form they came in; `None` if they are none.

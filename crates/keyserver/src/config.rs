@@ -14,8 +14,9 @@ mod show;
 pub use read::{ConfigError, Place, Problem};
 use section::{Section, section};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::num::{NonZeroU32, NonZeroU64};
+use std::num::{NonZeroU16, NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 
 /// The whole configuration.
@@ -33,11 +34,15 @@ pub struct Config {
     pub load: Load,
     /// `[log]`
     pub log: Log,
+    /// `[peers]`
+    pub peers: Peers,
+    /// Every `[[partner]]`
+    pub partners: Vec<Partner>,
 }
 
 impl Config {
     /// The sections in the order they are shown.
-    fn sections(&self) -> [&dyn Section; 6] {
+    fn sections(&self) -> [&dyn Section; 7] {
         [
             &self.store,
             &self.http,
@@ -45,11 +50,12 @@ impl Config {
             &self.limits,
             &self.load,
             &self.log,
+            &self.peers,
         ]
     }
 
     /// The same, to be changed.
-    fn sections_mut(&mut self) -> [&mut dyn Section; 6] {
+    fn sections_mut(&mut self) -> [&mut dyn Section; 7] {
         [
             &mut self.store,
             &mut self.http,
@@ -57,6 +63,7 @@ impl Config {
             &mut self.limits,
             &mut self.load,
             &mut self.log,
+            &mut self.peers,
         ]
     }
 
@@ -71,9 +78,9 @@ impl Config {
     }
 
     /// What each value allows but all together do not: section, key and why.
-    fn contradictions(&self) -> Vec<(&'static str, &'static str, &'static str)> {
+    fn contradictions(&self) -> Vec<Contradiction> {
         let http = &self.http;
-        let mut found = Vec::new();
+        let mut found: Vec<(&'static str, &'static str, &'static str)> = Vec::new();
         if http.certificate.is_some() != http.key.is_some() {
             let missing = if http.key.is_some() { "certificate" } else { "key" };
             found.push((
@@ -91,9 +98,62 @@ impl Config {
                 "at least one address in `listen` or `listen_tls` is needed",
             ));
         }
+        let reconciles = !self.partners.is_empty() || !self.peers.listen.is_empty();
+        if reconciles && http.listen.is_empty() && self.peers.http_port.is_none() {
+            let message = "partners fetch by plain HTTP: set it, or an address in `listen` of [http]";
+            found.push(("peers", "http_port", message));
+        }
+        let found = found
+            .into_iter()
+            .map(|(section, key, message)| (section, key.to_owned(), message.to_owned()));
+        found.chain(self.wrong_partners()).collect()
+    }
+
+    fn wrong_partners(&self) -> Vec<Contradiction> {
+        let (mut found, mut names) = (Vec::new(), BTreeSet::new());
+        for (index, partner) in self.partners.iter().enumerate() {
+            let mut wrong = |key: &str, message: String| found.push((PARTNER, format!("{index}.{key}"), message));
+            if partner.recon.parse::<HostPort>().is_err() {
+                wrong(
+                    "recon",
+                    format!(
+                        "{:?} is no host and port; right would be: \"keys.example.org:11370\"",
+                        partner.recon
+                    ),
+                );
+            }
+            if let Some(http) = partner.http.as_ref().filter(|http| !crate::client::is_plain_http(http)) {
+                wrong(
+                    "http",
+                    format!("{http:?} is no address; right would be: \"http://keys.example.org:11371\""),
+                );
+            }
+            if !KNOWN_DATASETS.contains(&partner.dataset.as_str()) {
+                wrong(
+                    "dataset",
+                    format!(
+                        "unknown dataset {:?}; known are {}",
+                        partner.dataset,
+                        KNOWN_DATASETS.join(", ")
+                    ),
+                );
+            }
+            if !names.insert(partner.label()) {
+                wrong("name", format!("two partners have the name {:?}", partner.label()));
+            }
+        }
         found
     }
 }
+
+/// Section, key and what is wrong with it; for a partner the key is preceded by its number and a dot.
+type Contradiction = (&'static str, String, String);
+
+/// The name of the tables for partners.
+const PARTNER: &str = "partner";
+
+/// What `dataset` of a partner may be.
+const KNOWN_DATASETS: [&str; 2] = ["auto", "sks"];
 
 section! {
     /// Where the certificates are kept.
@@ -170,6 +230,10 @@ section! {
         certificate_octets: NonZeroU64 = nonzero64(16 << 20);
         /// The most packets of one certificate and class of sizes.
         packets: NonZeroU64 = nonzero64(20_000);
+        /// Octets of one certificate that users never see: photographs, signatures that prove nothing, whatever nothing
+        /// binds. They are kept so that peers which keep everything find the same here. Fewer than `certificate_octets`
+        /// bounds them; 0 keeps none. Peers that have more are then asked for it less and less often.
+        extra_octets: u64 = 16 << 20;
     }
 }
 
@@ -194,6 +258,90 @@ section! {
         searches: bool = false;
     }
 }
+
+section! {
+    /// Reconciliation with other keyservers. Each of them is named in a `[[partner]]` of its own.
+    "peers" => Peers {
+        /// Addresses at which partners may call. With partners and without an address: `127.0.0.1:11370`.
+        /// Calls go out from the first address of the same family, unless it is a wildcard.
+        listen: Vec<SocketAddr> = Vec::new();
+        /// The port of plain HTTP at which partners fetch what they lack. Unset: that of the first address in
+        /// `listen` of `[http]`. Behind a proxy: the port that the world sees.
+        http_port: Option<NonZeroU16> = None, example "11371";
+        /// Seconds between two calls to a partner while nothing changes here; each is varied by up to a tenth.
+        gossip_seconds: NonZeroU32 = nonzero(60);
+        /// Requests for certificates (`/pks/hashquery`) that one address may send in a second; those above it are
+        /// answered with a delay.
+        requests_per_second: NonZeroU32 = nonzero(50);
+    }
+}
+
+section! {
+    /// Another keyserver that this one reconciles with; one table for each. It has to list this server as its partner
+    /// too. A HUP signal makes a running server read these tables again.
+    "partner" => Partner {
+        /// What it is called in the log and by `keyrink peers`. Unset: its address.
+        name: Option<String> = None, example r#""example""#;
+        /// Where it reconciles: host and port. Only callers with an address of this host are listened to.
+        recon: String = String::new();
+        /// Where certificates are fetched from. Unset: the host of `recon` with the port that the partner announces.
+        http: Option<String> = None, example r#""http://keys.example.org:11371""#;
+        /// What is reconciled: "auto" goes by what the partner announces; "sks" is what SKS 1.1.6 stores.
+        dataset: String = "auto".into();
+        /// The filters to announce to it, word for word. Unset: what it announces itself, if that is known.
+        filters: Option<String> = None, example r#""yminsky.dedup,yminsky.merge""#;
+        /// The version to announce to it: three numbers. Unset: 1.1.6.
+        version: Option<String> = None, example r#""1.1.6""#;
+        /// Seconds between two requests for certificates. Unset: 2 for SKS, which answers one request at a time,
+        /// and 0.05 for others.
+        pause_seconds: Option<f64> = None, example "2.0";
+    }
+}
+
+impl Partner {
+    /// What it is called.
+    pub fn label(&self) -> &str {
+        self.name.as_deref().unwrap_or(&self.recon)
+    }
+}
+
+/// A host, by name or address, and a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostPort {
+    /// A name, an IPv4 address, or an IPv6 address without brackets.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+}
+
+impl std::str::FromStr for HostPort {
+    type Err = BadHostPort;
+
+    fn from_str(text: &str) -> Result<Self, BadHostPort> {
+        let (host, port) = text.rsplit_once(':').ok_or(BadHostPort)?;
+        let port = port.parse().ok().filter(|port| *port > 0).ok_or(BadHostPort)?;
+        let bare = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+            Some(address) => address
+                .parse::<std::net::Ipv6Addr>()
+                .map(|_| address)
+                .map_err(|_| BadHostPort)?,
+            None => host,
+        };
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+        if bare.is_empty() || (bare.len() == host.len() && !host.chars().all(plain)) {
+            return Err(BadHostPort);
+        }
+        Ok(Self {
+            host: bare.to_owned(),
+            port,
+        })
+    }
+}
+
+/// Not a host and a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a host and a port, such as keys.example.org:11370 or [2001:db8::1]:11370")]
+pub struct BadHostPort;
 
 impl Load {
     /// Threads that parse and verify.

@@ -23,6 +23,7 @@ pub mod routes;
 pub(crate) mod search;
 pub mod server;
 pub mod stats;
+pub mod throttle;
 mod time;
 pub mod tls;
 pub mod web;

@@ -16,7 +16,7 @@ use keyrink_openpgp::project::is_served;
 use keyrink_openpgp::read::{Incoming, Keyring};
 use keyrink_openpgp::terms::Term;
 use keyrink_openpgp::verify;
-use keyrink_store::{Applied, Batch, Decision, Record, RecordId, Store, StoreError, Stored};
+use keyrink_store::{Applied, Batch, Dataset, Decision, Record, RecordId, Store, StoreError, Stored};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use thiserror::Error;
@@ -42,6 +42,23 @@ pub struct Prepared {
     dropped: Vec<Dropped>,
     /// The certificate as it was stored before, if it was worth looking for.
     known: Option<Cert>,
+}
+
+/// What came from a peer.
+#[derive(Debug, Default)]
+pub struct Receipt {
+    /// Certificates that could be read.
+    pub certificates: u64,
+    /// Their elements in the dataset, as they were before they met what is stored.
+    pub elements: BTreeSet<Vec<u8>>,
+}
+
+impl Receipt {
+    /// Adds what came later.
+    pub fn add(&mut self, other: Self) {
+        self.certificates += other.certificates;
+        self.elements.extend(other.elements);
+    }
 }
 
 /// What happened to a submission.
@@ -119,6 +136,7 @@ impl Ingest {
             user_id_octets: limits.user_id_octets.get(),
             certificate_octets: limits.certificate_octets.get(),
             packets: limits.packets.get(),
+            extra_octets: limits.extra_octets.min(limits.certificate_octets.get()),
         };
         Self {
             store,
@@ -168,6 +186,27 @@ impl Ingest {
         Ok(Report {
             certs: certs.collect(),
             refused,
+        })
+    }
+
+    /// Takes certificates from a peer, each as one run of packets. What can't be read, or is no certificate, is passed
+    /// over: the peer learns nothing from us, and the next session shows what is still different.
+    pub fn receive(&self, dataset: Dataset, octets: &[Vec<u8>]) -> Result<Receipt, StoreError> {
+        let mut incoming = Vec::new();
+        for octets in octets {
+            let keyring = Keyring::read(octets, &self.limits);
+            for refused in &keyring.refused {
+                tracing::info!("a peer sent what is no certificate: {refused}");
+            }
+            incoming.extend(keyring.certs);
+        }
+        let prepared = Arc::new(self.prepare(incoming)?);
+        self.commit(&prepared, Vec::new())?;
+        let elements = prepared.iter().flat_map(|prepared| &prepared.record.elements);
+        let elements = elements.filter(|element| element.dataset == dataset);
+        Ok(Receipt {
+            certificates: prepared.len() as u64,
+            elements: elements.map(|element| element.bytes.clone()).collect(),
         })
     }
 

@@ -1,7 +1,7 @@
 //! The program `keyrink`, as a library so that its tests reach every part.
 //!
 //! [`cli`] reads the command line and [`config`] the file and environment behind it; [`serve`] runs the web server of
-//! [`http`]; [`admin`] holds the subcommands that work on the store, [`client`] those that ask other keyservers.
+//! [`http`] and reconciles by way of [`peers`]; [`admin`] holds the subcommands that work on the store, [`client`] those that ask other keyservers.
 
 pub mod admin;
 pub mod cli;
@@ -15,5 +15,6 @@ pub mod http;
 pub mod ingest;
 pub mod logging;
 pub mod metrics;
+pub mod peers;
 pub mod serve;
 pub mod signals;

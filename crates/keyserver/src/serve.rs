@@ -9,10 +9,12 @@ use crate::http::body::BodyLimits;
 use crate::http::hashquery::{self, HashQueries};
 use crate::http::routes::Routes;
 use crate::http::server::{Server, StartError};
+use crate::http::throttle::Throttle;
 use crate::http::web::{self, Web};
 use crate::ingest::Ingest;
 use crate::logging::{self, LogError};
 use crate::metrics::Metrics;
+use crate::peers::Peers;
 use crate::signals;
 use crate::{admin, cli};
 use axum::routing::get;
@@ -22,6 +24,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::runtime::Handle;
 
 /// Why the server could not start.
 #[derive(Debug, thiserror::Error)]
@@ -62,27 +65,53 @@ pub fn run(arguments: &cli::Serve) -> Result<(), ServeError> {
         .max_blocking_threads(BLOCKING_THREADS_MAX)
         .enable_all()
         .build()?;
-    runtime.block_on(serve(config, about(routes, config, &metrics), metrics))
+    let routes = about(routes, config, &metrics);
+    let served = runtime.block_on(serve(arguments, config, &store, routes, metrics));
+    // Whoever waits for a partner's answer is not worth waiting for.
+    runtime.shutdown_timeout(SHUTDOWN_WITHIN);
+    served
 }
 
-async fn serve(config: &Config, routes: Routes, metrics: Metrics) -> Result<(), ServeError> {
+async fn serve(
+    arguments: &cli::Serve,
+    config: &Config,
+    store: &Arc<dyn Store>,
+    routes: Routes,
+    metrics: Metrics,
+) -> Result<(), ServeError> {
     let server = Server::bind(&config.http)?;
     for address in server.addresses() {
         tracing::info!(%address, "listening");
     }
     let certificate = server.certificate();
-    let stop = signals::obey(
-        move || match certificate.as_ref().map(|certificate| certificate.reload()) {
+    let peers = Peers::start(config, Arc::clone(store))?;
+    let (arguments, runtime) = (arguments.clone(), Handle::current());
+    let stop = signals::obey(move || {
+        // Signals have a thread of their own; partners have their tasks here.
+        let _entered = runtime.enter();
+        reload_partners(&arguments, &peers);
+        match certificate.as_ref().map(|certificate| certificate.reload()) {
             Some(Ok(())) => tracing::info!("the TLS certificate was read again"),
             Some(Err(error)) => tracing::error!(%error, "the old TLS certificate stays in use"),
             None => {}
-        },
-    )?;
+        }
+    })?;
     tokio::spawn(metrics.keep_small());
     tokio::spawn(signals::watchdog());
     signals::ready();
     server.run(Answers::new(routes, config), stop).await;
     Ok(())
+}
+
+/// Reads the configuration again for the sake of its partners.
+fn reload_partners(arguments: &cli::Serve, peers: &Peers) {
+    match arguments.configuration() {
+        Ok(config) => {
+            peers.reload(&config.partners);
+            tracing::info!(partners = config.partners.len(), "the partners were read again");
+        }
+        Err(error) => tracing::error!(%error, "the old partners stay in use"),
+    }
 }
 
 /// The routes of HKP.
@@ -100,6 +129,7 @@ fn hkp(config: &Config, store: &Arc<dyn Store>) -> Routes {
             octets: hashquery::QUESTION_OCTETS_MAX,
             time: body_time,
         },
+        throttle: Throttle::new(config.peers.requests_per_second.get()),
         answer_octets: HASHQUERY_ANSWER_OCTETS,
     };
     let web = Web::new(config, Arc::clone(store));
@@ -154,5 +184,7 @@ const THREADS_PER_CORE: usize = 4;
 const BLOCKING_THREADS_MAX: usize = 64;
 /// The longest answer to one hashquery: far more than the 100 certificates that peers ask for at once usually have.
 const HASHQUERY_ANSWER_OCTETS: usize = 64 << 20;
+/// How long work for partners may go on after the last request is answered.
+const SHUTDOWN_WITHIN: Duration = Duration::from_secs(2);
 /// Stack of a thread: handlers keep what is large on the heap.
 const STACK_OCTETS: usize = 1 << 20;

@@ -4,6 +4,7 @@ use crate::cert::{Cert, Component};
 use crate::crypto::digest;
 use crate::facts::{Fact, Facts};
 use crate::packet::tag;
+use crate::project::{is_served, is_served_bound};
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
@@ -20,6 +21,9 @@ pub struct Limits {
     pub certificate_octets: u64,
     /// Packets of one certificate. Beyond it the least valuable packets go.
     pub packets: u64,
+    /// Octets of one certificate that users never see: what some peers keep, and nobody else wants. With none of them,
+    /// a certificate without a valid self-signature is not kept at all. As many as all octets: no bound of its own.
+    pub extra_octets: u64,
 }
 
 impl Default for Limits {
@@ -30,6 +34,7 @@ impl Default for Limits {
             user_id_octets: 16 << 10,
             certificate_octets: 16 << 20,
             packets: 20_000,
+            extra_octets: 16 << 20,
         }
     }
 }
@@ -51,21 +56,62 @@ impl Limits {
     /// that). Components that no valid self-signature binds have a room of their own and go with their signatures.
     /// Valid self-signatures, and what they bind, stay in any case.
     pub fn trim(&self, cert: &mut Cert) -> usize {
+        let extra = self.trim_extra(cert);
         let over = |cert: &Cert| self.surplus_components(cert) || self.surplus_signatures(cert);
         if !over(cert) {
-            return 0;
+            return extra;
         }
         fold_copies(cert);
         let before = cert.extent().0;
         self.trim_components(cert);
         self.trim_signatures(cert);
+        extra + (before - cert.extent().0) as usize
+    }
+
+    /// Drops what users never see beyond its own bound, in the same way: so many of each class of sizes.
+    fn trim_extra(&self, cert: &mut Cert) -> usize {
+        if self.extra_octets >= self.certificate_octets {
+            return 0;
+        }
+        let before = cert.extent().0;
+        let room = |octets: u64, largest: u64| [octets / SMALL, octets / 4 / MEDIUM, octets / 4 / largest.max(1)];
+        let mut components = room(self.extra_octets / 4, self.packet_octets);
+        let mut signatures = room(self.extra_octets / 2, self.signature_octets);
+        if !is_full_of(cert, components, signatures) {
+            return 0;
+        }
+        fold_copies(cert);
+        let all = &cert.components;
+        let hidden = (0..all.len()).filter(|&at| !is_shown_component(&all[at]));
+        let kept = by_rank(hidden, |at| rank(Worth::Unproven, &all[at].body));
+        let gone: BTreeSet<usize> = kept
+            .into_iter()
+            .filter(|&at| !take_room(&mut components, &all[at].body))
+            .collect();
+        let mut at = 0;
+        cert.components.retain(|_| {
+            at += 1;
+            !gone.contains(&(at - 1))
+        });
+        let all = &cert.components;
+        let places = all.iter().enumerate();
+        let places = places.flat_map(|(at, component)| (0..component.signatures.len()).map(move |nth| (at, nth)));
+        let signature = |(at, nth): (usize, usize)| &all[at].signatures[nth];
+        let hidden = places.filter(|&place| !is_served(&signature(place).facts));
+        let ranked = by_rank(hidden, |place| {
+            rank(worth(&signature(place).facts), &signature(place).body)
+        });
+        let gone = ranked
+            .into_iter()
+            .filter(|&place| !take_room(&mut signatures, &signature(place).body));
+        drop_signatures(cert, &gone.collect());
         (before - cert.extent().0) as usize
     }
 
     /// Even what the owner signed has an end: beyond four times the limits a certificate is not taken.
     pub fn bears(&self, cert: &Cert) -> bool {
         let (packets, octets) = cert.extent();
-        self.fits((packets / 4, octets / 4))
+        self.fits((packets / 4, octets / 4)) && (self.extra_octets > 0 || cert.is_presentable())
     }
 
     fn fits(&self, (packets, octets): (u64, u64)) -> bool {
@@ -140,14 +186,41 @@ impl Limits {
             let fits = take_room(&mut room, &signature(place).body);
             !fits && worth(&signature(place).facts) != Worth::Own
         });
-        let gone: BTreeSet<(usize, usize)> = gone.collect();
-        for (at, component) in cert.components.iter_mut().enumerate() {
-            let mut nth = 0;
-            component.signatures.retain(|_| {
-                nth += 1;
-                !gone.contains(&(at, nth - 1))
-            });
-        }
+        drop_signatures(cert, &gone.collect());
+    }
+}
+
+/// Drops the signatures at these places: component, and number of the signature on it.
+fn drop_signatures(cert: &mut Cert, gone: &BTreeSet<(usize, usize)>) {
+    for (at, component) in cert.components.iter_mut().enumerate() {
+        let mut nth = 0;
+        component.signatures.retain(|_| {
+            nth += 1;
+            !gone.contains(&(at, nth - 1))
+        });
+    }
+}
+
+/// Does it hold more of what users never see than there is room for?
+fn is_full_of(cert: &Cert, mut components: [u64; CLASSES], mut signatures: [u64; CLASSES]) -> bool {
+    let hidden = cert
+        .components
+        .iter()
+        .filter(|component| !is_shown_component(component));
+    let mut hidden = hidden.flat_map(|component| std::iter::repeat_n(&component.body, component.copies as usize));
+    let all = cert.components.iter().flat_map(|component| &component.signatures);
+    let mut unserved = all
+        .filter(|signature| !is_served(&signature.facts))
+        .flat_map(|signature| std::iter::repeat_n(&signature.body, signature.copies as usize));
+    hidden.any(|body| !take_room(&mut components, body)) || unserved.any(|body| !take_room(&mut signatures, body))
+}
+
+/// Do users see this component, given that they see the certificate?
+fn is_shown_component(component: &Component) -> bool {
+    match component.tag {
+        tag::PUBLIC_KEY => true,
+        tag::USER_ID | tag::PUBLIC_SUBKEY => is_served_bound(component),
+        _ => false,
     }
 }
 

@@ -131,7 +131,7 @@ pub fn is_served(facts: &Facts) -> bool {
     (own || others) && !facts.has(Fact::Local)
 }
 
-fn is_served_bound(component: &Component) -> bool {
+pub(crate) fn is_served_bound(component: &Component) -> bool {
     component.signatures.iter().any(|signature| {
         (signature.facts.binds() || signature.facts.own_unverifiable()) && !signature.facts.has(Fact::Local)
     })

@@ -299,19 +299,31 @@ impl<const L: usize> Dataset<L> {
         summary
     }
 
+    /// Adds to a summary what sums up other elements.
+    pub fn add(&self, total: &mut Summary<L>, part: &Summary<L>) {
+        total.count += part.count;
+        self.scale(&mut total.samples, &part.samples);
+    }
+
+    /// What takes these elements away again when it is multiplied in; none if a sample is zero.
+    pub fn inverse(&self, part: &Summary<L>) -> Option<[Residue<L>; SAMPLES]> {
+        let mut samples = part.samples;
+        self.field.invert_all(&mut samples).then_some(samples)
+    }
+
+    /// Multiplies samples point by point.
+    #[inline]
+    pub fn scale(&self, samples: &mut [Residue<L>; SAMPLES], factors: &[Residue<L>; SAMPLES]) {
+        for (sample, &factor) in samples.iter_mut().zip(factors) {
+            *sample = self.field.multiply(*sample, factor);
+        }
+    }
+
     /// What an element contributes to the samples: `point - element` for each point.
     #[inline]
     pub(crate) fn factors(&self, element: &Element<L>) -> [Residue<L>; SAMPLES] {
         let residue = self.residue(element);
         self.points.map(|point| self.field.subtract(point, residue))
-    }
-
-    /// Multiplies samples point by point.
-    #[inline]
-    pub(crate) fn scale(&self, samples: &mut [Residue<L>; SAMPLES], factors: &[Residue<L>; SAMPLES]) {
-        for (sample, &factor) in samples.iter_mut().zip(factors) {
-            *sample = self.field.multiply(*sample, factor);
-        }
     }
 
     /// The polynomial that is zero exactly at the sample points.

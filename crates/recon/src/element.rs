@@ -92,7 +92,7 @@ impl<const L: usize> Element<L> {
 
     /// The child of the node at this depth (in steps) that holds the element.
     #[inline]
-    pub(crate) fn step(&self, depth: usize) -> usize {
+    pub fn step(&self, depth: usize) -> usize {
         let bit = depth * BITQUANTUM;
         (self.0.0[bit / 64] >> (62 - bit % 64)) as usize & (CHILDREN - 1)
     }
@@ -145,7 +145,7 @@ impl<const L: usize> Prefix<L> {
     }
 
     /// The first `length` bits of the path of an element; at most `64·L`.
-    pub(crate) fn of(element: &Element<L>, length: usize) -> Self {
+    pub fn of(element: &Element<L>, length: usize) -> Self {
         let mut prefix = Self {
             words: element.0.0,
             length: length as u16,
@@ -200,7 +200,7 @@ impl<const L: usize> Prefix<L> {
     }
 
     /// The child of the node at this depth (in steps) on the way to this prefix.
-    pub(crate) fn step(&self, depth: usize) -> usize {
+    pub fn step(&self, depth: usize) -> usize {
         Element(Value(self.words)).step(depth)
     }
 

@@ -133,6 +133,8 @@ pub struct Tally {
     pub solved: u64,
     /// How often the walker waited: round trips.
     pub flushes: u64,
+    /// Elements of ours that the peer turned out to lack; known to the solver only.
+    pub lacking: u64,
     /// Elements dropped because they cannot be what they were sent for.
     pub dropped: u64,
     /// Bytes read.

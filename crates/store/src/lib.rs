@@ -37,6 +37,28 @@ pub trait Store: Send + Sync {
     /// Records that hold any of these elements of `dataset`; each record once. An element can stand for several records.
     fn by_element(&self, dataset: Dataset, elements: &[Vec<u8>]) -> Result<Vec<Stored>, StoreError>;
 
+    /// Those of these elements of `dataset` that no record holds, in the order asked.
+    fn lacking(&self, dataset: Dataset, elements: &[Vec<u8>]) -> Result<Vec<Vec<u8>>, StoreError>;
+
+    /// Elements of `dataset` from `first` to `last`, both included, in order and each once, together with the changes
+    /// this view includes. At most `limit` of them.
+    fn range(
+        &self,
+        dataset: Dataset,
+        first: &[u8],
+        last: &[u8],
+        limit: usize,
+    ) -> Result<(Vec<Vec<u8>>, Vector), StoreError>;
+
+    /// What is known about these elements as refused from `source`; nothing about those that are not.
+    fn refusals(&self, source: &str, dataset: Dataset, elements: &[Vec<u8>]) -> Result<Vec<Refusal>, StoreError>;
+
+    /// Notes refusals from `source`, each in place of an older one of its element. Zero times means none.
+    fn refuse(&self, source: &str, dataset: Dataset, refusals: Vec<Refusal>) -> Result<(), StoreError>;
+
+    /// How many elements are refused from `source`.
+    fn refusal_count(&self, source: &str) -> Result<u64, StoreError>;
+
     /// Runs `batch` in one transaction and returns, once it is durable, what it did to each id, in order.
     ///
     /// The closure is pure and may run more than once: a conflict with another writer starts the batch again.
@@ -61,7 +83,8 @@ pub trait Store: Send + Sync {
     /// A small value kept beside the records, written by [`Batch::notes`].
     fn note(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError>;
 
-    /// Deletes change rows older than `before` (Unix seconds) and does the engine's own housekeeping.
+    /// Deletes change rows older than `before` (Unix seconds) and refusals that ended before it, and does the engine's
+    /// own housekeeping.
     fn maintain(&self, before: u64) -> Result<(), StoreError>;
 
     /// Proves that the store can be read and written to right now, without changing anything that lasts.
@@ -86,6 +109,8 @@ pub trait Snapshot {
         after: Option<&(Vec<u8>, RecordId)>,
         limit: usize,
     ) -> Result<Vec<(Vec<u8>, RecordId)>, StoreError>;
+    /// Elements from `first` to `last`, both included, in order and each once, at most `limit` of them.
+    fn range(&self, dataset: Dataset, first: &[u8], last: &[u8], limit: usize) -> Result<Vec<Vec<u8>>, StoreError>;
     /// The change counters this view includes.
     fn vector(&self) -> Result<Vector, StoreError>;
     /// How many records of `realm` this view holds, as the writers count them.
@@ -161,6 +186,17 @@ pub struct ChangeRow {
     pub added: bool,
     /// When, in Unix seconds.
     pub time: u64,
+}
+
+/// An element that some source offered in vain: it is not asked for again until a time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The element.
+    pub element: Vec<u8>,
+    /// How often it was asked for in vain.
+    pub times: u32,
+    /// Until when it is not asked for, in Unix seconds.
+    pub until: u64,
 }
 
 /// For each writer the number of the newest change seen.

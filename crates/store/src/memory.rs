@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::batch::{Edit, Kept, Plan, difference, now};
 use crate::{
-    Applied, Batch, ChangeRow, Dataset, Element, Realm, RecordId, Snapshot, Store, StoreError, Stored, Term, Vector,
+    Applied, Batch, ChangeRow, Dataset, Element, Realm, RecordId, Refusal, Snapshot, Store, StoreError, Stored, Term,
+    Vector,
 };
 
 /// A store that lives as long as its value.
@@ -26,6 +27,7 @@ struct State {
     changes: Vec<ChangeRow>,
     newest: u64,
     notes: BTreeMap<String, Vec<u8>>,
+    refusals: BTreeMap<(String, Element), Refusal>,
 }
 
 /// The one lane of this engine.
@@ -80,6 +82,46 @@ impl Store for MemoryStore {
             .iter()
             .filter_map(|(id, realm)| state.stored(*realm, id))
             .collect())
+    }
+
+    fn lacking(&self, dataset: Dataset, elements: &[Vec<u8>]) -> Result<Vec<Vec<u8>>, StoreError> {
+        let state = self.state();
+        let held = |bytes: &&Vec<u8>| state.elements.contains_key(&element(dataset, bytes));
+        Ok(elements.iter().filter(|bytes| !held(bytes)).cloned().collect())
+    }
+
+    fn range(
+        &self,
+        dataset: Dataset,
+        first: &[u8],
+        last: &[u8],
+        limit: usize,
+    ) -> Result<(Vec<Vec<u8>>, Vector), StoreError> {
+        let state = self.state();
+        Ok((state.range(dataset, first, last, limit), state.vector()))
+    }
+
+    fn refusals(&self, source: &str, dataset: Dataset, elements: &[Vec<u8>]) -> Result<Vec<Refusal>, StoreError> {
+        let state = self.state();
+        let known = |bytes: &Vec<u8>| state.refusals.get(&(source.to_owned(), element(dataset, bytes)));
+        Ok(elements.iter().filter_map(known).cloned().collect())
+    }
+
+    fn refuse(&self, source: &str, dataset: Dataset, refusals: Vec<Refusal>) -> Result<(), StoreError> {
+        let mut state = self.state();
+        let known = &mut Arc::make_mut(&mut state).refusals;
+        for refusal in refusals {
+            let key = (source.to_owned(), element(dataset, &refusal.element));
+            match refusal.times {
+                0 => known.remove(&key),
+                _ => known.insert(key, refusal),
+            };
+        }
+        Ok(())
+    }
+
+    fn refusal_count(&self, source: &str) -> Result<u64, StoreError> {
+        Ok(self.state().refusals.keys().filter(|(of, _)| of == source).count() as u64)
     }
 
     fn update(&self, batch: Batch) -> Result<Vec<Applied>, StoreError> {
@@ -139,7 +181,9 @@ impl Store for MemoryStore {
             .iter()
             .position(|row| row.time >= before)
             .unwrap_or(state.changes.len());
-        Arc::make_mut(&mut state).changes.drain(..keep);
+        let state = Arc::make_mut(&mut state);
+        state.changes.drain(..keep);
+        state.refusals.retain(|_, refusal| refusal.until >= before);
         Ok(())
     }
 
@@ -187,6 +231,10 @@ impl Snapshot for Frozen {
             .collect())
     }
 
+    fn range(&self, dataset: Dataset, first: &[u8], last: &[u8], limit: usize) -> Result<Vec<Vec<u8>>, StoreError> {
+        Ok(self.0.range(dataset, first, last, limit))
+    }
+
     fn vector(&self) -> Result<Vector, StoreError> {
         Ok(self.0.vector())
     }
@@ -207,6 +255,12 @@ impl State {
 
     fn vector(&self) -> Vector {
         Vector::from([(WRITER, self.newest)])
+    }
+
+    fn range(&self, dataset: Dataset, first: &[u8], last: &[u8], limit: usize) -> Vec<Vec<u8>> {
+        let all = self.elements.range(element(dataset, first)..);
+        let within = all.take_while(|(found, _)| found.dataset == dataset && *found.bytes <= *last);
+        within.take(limit).map(|(found, _)| found.bytes.clone()).collect()
     }
 
     fn apply(&mut self, realm: Realm, edit: &Edit<()>, time: u64) {
@@ -249,6 +303,13 @@ impl State {
             added,
             time,
         });
+    }
+}
+
+fn element(dataset: Dataset, bytes: &[u8]) -> Element {
+    Element {
+        dataset,
+        bytes: bytes.to_vec(),
     }
 }
 

@@ -25,7 +25,9 @@ use self::schema::Migrations;
 use self::write::Transaction;
 use self::writer::Writer;
 use crate::batch::now;
-use crate::{Applied, Batch, ChangeRow, Dataset, Realm, RecordId, Snapshot, Store, StoreError, Stored, Term, Vector};
+use crate::{
+    Applied, Batch, ChangeRow, Dataset, Realm, RecordId, Refusal, Snapshot, Store, StoreError, Stored, Term, Vector,
+};
 
 /// A store in a folder of the local file system.
 pub struct SqliteStore {
@@ -161,6 +163,46 @@ impl Store for SqliteStore {
         })
     }
 
+    fn lacking(&self, dataset: Dataset, elements: &[Vec<u8>]) -> Result<Vec<Vec<u8>>, StoreError> {
+        self.readers
+            .run(|connection| read::consistent(connection, |connection| read::lacking(connection, dataset, elements)))
+    }
+
+    fn range(
+        &self,
+        dataset: Dataset,
+        first: &[u8],
+        last: &[u8],
+        limit: usize,
+    ) -> Result<(Vec<Vec<u8>>, Vector), StoreError> {
+        self.readers.run(|connection| {
+            read::consistent(connection, |connection| {
+                Ok((
+                    read::range(connection, dataset, first, last, limit)?,
+                    read::vector(connection)?,
+                ))
+            })
+        })
+    }
+
+    fn refusals(&self, source: &str, dataset: Dataset, elements: &[Vec<u8>]) -> Result<Vec<Refusal>, StoreError> {
+        self.readers
+            .run(|connection| read::refusals(connection, source, dataset, elements))
+    }
+
+    fn refuse(&self, source: &str, dataset: Dataset, refusals: Vec<Refusal>) -> Result<(), StoreError> {
+        let source = source.to_owned();
+        self.writer()?.run(move |connection| {
+            let transaction = Transaction::begin(connection, now())?;
+            transaction.refuse(&source, dataset, &refusals)?;
+            transaction.commit()
+        })
+    }
+
+    fn refusal_count(&self, source: &str) -> Result<u64, StoreError> {
+        self.readers.run(|connection| read::refusal_count(connection, source))
+    }
+
     fn update(&self, batch: Batch) -> Result<Vec<Applied>, StoreError> {
         self.writer()?.update(batch)
     }
@@ -199,7 +241,7 @@ impl Store for SqliteStore {
         let writer = self.writer()?;
         // In steps, so that updates get in between.
         while writer.run(move |connection| write::forget_changes(connection, before, FORGET_ROWS_MAX))? > 0 {}
-        Ok(())
+        writer.run(move |connection| write::forget_refusals(connection, before))
     }
 
     fn ready(&self) -> Result<(), StoreError> {
@@ -247,6 +289,10 @@ impl Snapshot for View<'_> {
         limit: usize,
     ) -> Result<Vec<(Vec<u8>, RecordId)>, StoreError> {
         self.read(|connection| read::elements(connection, dataset, after, limit))
+    }
+
+    fn range(&self, dataset: Dataset, first: &[u8], last: &[u8], limit: usize) -> Result<Vec<Vec<u8>>, StoreError> {
+        self.read(|connection| read::range(connection, dataset, first, last, limit))
     }
 
     fn vector(&self) -> Result<Vector, StoreError> {

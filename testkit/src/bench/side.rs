@@ -1,7 +1,7 @@
 //! The two programs that are compared, behind one face.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -120,6 +120,7 @@ impl Side for KeyrinkSide {
         let options = KeyrinkOptions {
             program,
             data,
+            address: Ipv4Addr::LOCALHOST,
             arguments: Vec::new(),
             wrapper: wrapper(),
         };

@@ -17,6 +17,8 @@ pub struct KeyrinkOptions {
     pub program: PathBuf,
     /// The folder of the embedded store; it outlives the process.
     pub data: PathBuf,
+    /// Where it answers HTTP, on a free port; other addresses of the loopback network keep nodes apart.
+    pub address: Ipv4Addr,
     /// Further arguments of `serve`.
     pub arguments: Vec<String>,
     /// What to put before the command line, such as `taskset -c 0`.
@@ -28,7 +30,7 @@ pub struct KeyrinkOptions {
 pub struct Keyrink {
     process: Process,
     http: SocketAddr,
-    _log: NamedTempFile,
+    log: NamedTempFile,
 }
 
 impl Keyrink {
@@ -41,6 +43,7 @@ impl Keyrink {
         Self::start_with(&KeyrinkOptions {
             program,
             data,
+            address: Ipv4Addr::LOCALHOST,
             arguments: Vec::new(),
             wrapper: Vec::new(),
         })
@@ -51,7 +54,7 @@ impl Keyrink {
     /// # Errors
     /// As [`Keyrink::start`].
     pub fn start_with(options: &KeyrinkOptions) -> Result<Self, Error> {
-        let http = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
+        let http = SocketAddr::from((options.address, free_port()?));
         let mut words = options
             .wrapper
             .iter()
@@ -67,11 +70,7 @@ impl Keyrink {
                 .get("/readyz")
                 .is_ok_and(|answer| answer.status == 200)
         })?;
-        Ok(Self {
-            process,
-            http,
-            _log: log,
-        })
+        Ok(Self { process, http, log })
     }
 
     /// Where it answers HTTP.
@@ -92,6 +91,11 @@ impl Keyrink {
     /// Sends TERM and waits; its status if it ended within ten seconds.
     pub fn terminate(&mut self) -> Option<ExitStatus> {
         self.process.terminate()
+    }
+
+    /// All that it logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.log.path()).unwrap_or_default()
     }
 
     /// The end of what it logged.

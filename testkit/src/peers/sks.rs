@@ -20,6 +20,8 @@ pub struct SksOptions {
     pub membership: Vec<(String, u16)>,
     /// Start the reconciling process beside the database.
     pub recon: bool,
+    /// Minutes between its calls to partners, fractions allowed; 0.0166 if zero. A large number makes it never call.
+    pub gossip_minutes: f64,
     /// Run `sks cleandb`, so that the filters announced are `yminsky.dedup,yminsky.merge` instead of the first alone.
     pub both_filters: bool,
     /// What to put before the command line of the database, such as `taskset -c 0`.
@@ -126,6 +128,25 @@ impl Sks {
         }
     }
 
+    /// Stops it and lets it dump its database: all certificates, one after another.
+    ///
+    /// # Errors
+    /// When the dump fails.
+    pub fn dump(&mut self) -> Result<Vec<u8>, Error> {
+        self.stop();
+        let folder = self.folder.path().join("dumped");
+        fs::create_dir_all(&folder).at(&folder)?;
+        run(self.command(&["dump", "1000000"]).arg(&folder), PACKAGE)?;
+        let mut all = Vec::new();
+        for entry in fs::read_dir(&folder).at(&folder)? {
+            let path = entry.at(&folder)?.path();
+            if path.extension().is_some_and(|extension| extension == "pgp") {
+                all.extend(fs::read(&path).at(&path)?);
+            }
+        }
+        Ok(all)
+    }
+
     /// Where it answers HTTP.
     pub fn http(&self) -> SocketAddr {
         self.http
@@ -134,6 +155,25 @@ impl Sks {
     /// The port at which it takes reconciliation.
     pub fn recon_port(&self) -> u16 {
         self.recon_port
+    }
+
+    /// Changes whom it knows; the reconciling process reads that when it starts.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn set_membership(&mut self, membership: Vec<(String, u16)>) -> Result<(), Error> {
+        self.options.membership = membership;
+        self.write_configuration()
+    }
+
+    /// Kills the reconciling process, as a power failure would.
+    pub fn kill_recon(&mut self) {
+        self.recon = None;
+    }
+
+    /// Process number of the reconciling process, while it runs.
+    pub fn recon_id(&self) -> Option<u32> {
+        self.recon.as_ref().map(Process::id)
     }
 
     /// Process number of the database, while it runs.
@@ -194,7 +234,11 @@ impl Sks {
             "127.0.0.1",
         ]);
         command.args(["-recon_port", &self.recon_port.to_string(), "-hkp_port", &port]);
-        command.args(["-gossip_interval", "0.0166", "-debuglevel", "4"]);
+        let minutes = match self.options.gossip_minutes {
+            0.0 => "0.0166".to_owned(),
+            minutes => minutes.to_string(),
+        };
+        command.args(["-gossip_interval", &minutes, "-debuglevel", "4"]);
         command
     }
 

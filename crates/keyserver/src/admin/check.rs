@@ -11,12 +11,18 @@ use keyrink_openpgp::cert::Cert;
 use keyrink_store::{Element, RecordId, Snapshot, Store, Stored, Term};
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 
 /// `keyrink check`
 pub fn run(arguments: &cli::Check) -> Result<(), AdminError> {
     let config = arguments.source.configuration()?;
-    let store = open_to_read(&config)?;
-    let report = check(&store, config.search.words, &Progress::for_terminal)?;
+    let store: Arc<dyn Store> = Arc::new(open_to_read(&config)?);
+    let mut report = check(&*store, config.search.words, &Progress::for_terminal)?;
+    for tree in crate::peers::dataset::sets(&store) {
+        let wrong = tree.check()?;
+        report.difference_count += wrong.len() as u64;
+        report.differences.extend(wrong);
+    }
     print!("{report}");
     if report.is_clean() {
         Ok(())

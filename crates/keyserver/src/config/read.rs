@@ -1,7 +1,8 @@
 //! Reading the configuration: file, then environment; every mistake is reported, each with its place.
 
-use super::Config;
+use super::section::Section as _;
 use super::show::variable;
+use super::{Config, PARTNER, Partner};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
@@ -36,7 +37,7 @@ pub struct Problem {
 
 impl Problem {
     /// A contradiction of values that came from nowhere in particular.
-    pub(super) fn unset((section, key, message): (&str, &str, &str)) -> Self {
+    pub(super) fn unset((section, key, message): (&str, String, String)) -> Self {
         Self {
             place: Place::Unset,
             message: format!("{section}.{key}: {message}"),
@@ -110,6 +111,10 @@ impl Reader {
         for (name, value) in table.into_inner() {
             let place = source.place(name.span());
             let known = self.config.sections().map(|section| section.name());
+            if name.get_ref() == PARTNER {
+                self.partners(value.into_inner(), place, &source);
+                continue;
+            }
             let Some(section) = known.into_iter().find(|section| section == name.get_ref()) else {
                 let message = format!(
                     "unknown section [{}]{}",
@@ -153,6 +158,46 @@ impl Reader {
                 _ => self.value(section, name, value, place, |span| source.place(span)),
             }
         }
+    }
+
+    /// Takes the tables of all partners.
+    fn partners(&mut self, value: DeValue<'_>, place: Place, source: &Source<'_>) {
+        let DeValue::Array(tables) = value else {
+            return self.problem(place, format!("write each {PARTNER} below a line [[{PARTNER}]]"));
+        };
+        for table in tables {
+            let place = source.place(table.span());
+            match table.into_inner() {
+                DeValue::Table(keys) => self.partner(keys, place, source),
+                _ => self.problem(place, format!("write each {PARTNER} below a line [[{PARTNER}]]")),
+            }
+        }
+    }
+
+    fn partner(&mut self, keys: DeTable<'_>, place: Place, source: &Source<'_>) {
+        let mut partner = Partner::default();
+        let known: Vec<_> = partner.keys().iter().map(|key| key.name).collect();
+        let index = self.config.partners.len();
+        // What is missing is shown where the table begins.
+        for key in &known {
+            self.places.insert((PARTNER, format!("{index}.{key}")), place.clone());
+        }
+        for (key, value) in keys {
+            let (name, place) = (key.get_ref().as_ref(), source.place(value.span()));
+            self.places.insert((PARTNER, format!("{index}.{name}")), place.clone());
+            match partner.set(name, ValueDeserializer::from(value)) {
+                Some(Ok(())) => {}
+                Some(Err(error)) => {
+                    let place = error.span().map_or(place, |span| source.place(span));
+                    self.problem(place, format!("{PARTNER}.{name}: {}", error.message().trim()));
+                }
+                None => {
+                    let message = format!("unknown key \"{name}\" in [[{PARTNER}]]{}", suggestion(name, &known));
+                    self.problem(source.place(key.span()), message);
+                }
+            }
+        }
+        self.config.partners.push(partner);
     }
 
     fn environment(&mut self, environment: impl IntoIterator<Item = (String, String)>) {
@@ -199,7 +244,7 @@ impl Reader {
     /// Takes a value written without TOML's quotes: what it means follows from what the key holds by default.
     fn value_from_text(&mut self, section: &'static str, key: &str, text: &str, place: Place) {
         let plain = |text: &str| toml::Value::String(text.into());
-        let literal = match self.default_value(section, key) {
+        let literal = match self.sample_value(section, key) {
             None | Some(toml::Value::String(_)) => plain(text).to_string(),
             Some(toml::Value::Array(_)) => {
                 let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
@@ -243,9 +288,10 @@ impl Reader {
             for (section, key, message) in self.config.contradictions() {
                 let place = self
                     .places
-                    .get(&(section, key.to_string()))
+                    .get(&(section, key.clone()))
                     .cloned()
                     .unwrap_or(Place::Unset);
+                let key = key.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
                 self.problem(place, format!("{section}.{key}: {message}"));
             }
         }
@@ -270,8 +316,10 @@ impl Reader {
         keys.unwrap_or_default().iter().map(|key| key.name).collect()
     }
 
-    fn default_value(&self, section: &str, key: &str) -> Option<toml::Value> {
-        default_key(section, key)?.value
+    /// A value of the type that a key takes: its default or its example.
+    fn sample_value(&self, section: &str, key: &str) -> Option<toml::Value> {
+        let key = default_key(section, key)?;
+        key.value.or_else(|| key.example?.parse().ok())
     }
 
     /// What a right value looks like: the default or an example.

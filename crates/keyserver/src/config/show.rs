@@ -1,7 +1,7 @@
 //! The configuration as text: the commented file of `keyrink config show` and the reference in `docs/`.
 
-use super::Config;
 use super::section::{Key, Section};
+use super::{Config, PARTNER, Partner};
 use std::fmt::Write;
 
 impl Config {
@@ -13,13 +13,17 @@ impl Config {
             text.push('\n');
             comment(&mut text, section.about());
             let _ = writeln!(text, "[{}]", section.name());
-            for key in section.keys() {
-                comment(&mut text, key.about);
-                let _ = match &key.value {
-                    Some(value) => writeln!(text, "{} = {value}", key.name),
-                    None => writeln!(text, "# {} = {}", key.name, example(&key)),
-                };
-            }
+            keys(&mut text, section, "");
+        }
+        text.push('\n');
+        comment(&mut text, Partner::default().about());
+        for partner in &self.partners {
+            let _ = writeln!(text, "[[{PARTNER}]]");
+            keys(&mut text, partner, "");
+        }
+        if self.partners.is_empty() {
+            let _ = writeln!(text, "# [[{PARTNER}]]");
+            keys(&mut text, &Partner::default(), "# ");
         }
         text
     }
@@ -31,17 +35,38 @@ impl Config {
             let _ = writeln!(page, "\n## `[{}]`\n", section.name());
             paragraph(&mut page, section.about());
             for key in section.keys() {
-                let _ = writeln!(page, "\n### `{}`\n", key.name);
-                paragraph(&mut page, key.about);
-                let _ = match &key.value {
-                    Some(value) => write!(page, "\nDefault: `{value}`"),
-                    None => write!(page, "\nUnset by default. Example: `{}`", example(&key)),
-                };
+                describe(&mut page, &key);
                 let _ = writeln!(page, " · Environment: `{}`", variable(section, key.name));
             }
         }
+        let _ = writeln!(page, "\n## `[[{PARTNER}]]`\n");
+        paragraph(&mut page, Partner::default().about());
+        for key in Partner::default().keys() {
+            describe(&mut page, &key);
+            page.push('\n');
+        }
         page
     }
+}
+
+/// The keys of a table with their documentation and values, each line behind `mark`.
+fn keys(text: &mut String, section: &dyn Section, mark: &str) {
+    for key in section.keys() {
+        comment(text, key.about);
+        let _ = match &key.value {
+            Some(value) => writeln!(text, "{mark}{} = {value}", key.name),
+            None => writeln!(text, "# {} = {}", key.name, example(&key)),
+        };
+    }
+}
+
+fn describe(page: &mut String, key: &Key) {
+    let _ = writeln!(page, "\n### `{}`\n", key.name);
+    paragraph(page, key.about);
+    let _ = match &key.value {
+        Some(value) => write!(page, "\nDefault: `{value}`"),
+        None => write!(page, "\nUnset by default. Example: `{}`", example(key)),
+    };
 }
 
 /// The environment variable that sets a key.

@@ -12,7 +12,7 @@ use axum::http::header::{self, HeaderName, HeaderValue};
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 use tower::Service;
@@ -25,6 +25,10 @@ pub struct Answers {
     log_addresses: bool,
     log_searches: bool,
 }
+
+/// Who sent a request, as far as the connection tells.
+#[derive(Clone, Copy, Debug)]
+pub struct Client(pub IpAddr);
 
 impl Answers {
     /// Wraps `routes`; paths they do not know get a 404. Counting must have been started before, if it is wanted.
@@ -41,8 +45,9 @@ impl Answers {
     }
 
     /// Answers one request.
-    pub async fn answer(&self, request: Request, client: SocketAddr) -> Response {
+    pub async fn answer(&self, mut request: Request, client: SocketAddr) -> Response {
         let start = Instant::now();
+        request.extensions_mut().insert(Client(client.ip().to_canonical()));
         let asks_options = *request.method() == Method::OPTIONS;
         let log = self.log_line(&request, client);
         let figures = self.figures.of(request.uri().path());

@@ -4,9 +4,11 @@
 //! from the connection: no chunks, no compression, and CR LF behind the list as it sends it itself. A certificate
 //! goes out as the dataset of the digest shows it, and none that SKS 1.1.6 would choke on is part of that dataset.
 
+use super::answer::Client;
 use super::body::{self, BodyLimits};
 use super::handoff::blocking;
 use super::routes::Routes;
+use super::throttle::Throttle;
 use crate::formats::SKS;
 use axum::body::Body;
 use axum::extract::State;
@@ -17,6 +19,7 @@ use keyrink_openpgp::project::Projection;
 use keyrink_openpgp::stored;
 use keyrink_store::{Store, StoreError, Stored};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What answering peers needs.
 pub struct HashQueries {
@@ -24,6 +27,8 @@ pub struct HashQueries {
     pub store: Arc<dyn Store>,
     /// How much a peer may ask and how long it may take.
     pub limits: BodyLimits,
+    /// How often one address may ask.
+    pub throttle: Throttle,
     /// Octets of one answer; certificates that do not fit are left out, and peers ask for them again.
     pub answer_octets: usize,
 }
@@ -50,6 +55,11 @@ pub(crate) enum QuestionError {
 
 async fn answer(State(queries): State<Arc<HashQueries>>, request: Request<Body>) -> Response {
     let (parts, body) = request.into_parts();
+    let client = parts.extensions.get::<Client>().map(|client| client.0);
+    match client.map_or(Some(Duration::ZERO), |client| queries.throttle.wait(client)) {
+        Some(wait) => tokio::time::sleep(wait).await,
+        None => return (StatusCode::TOO_MANY_REQUESTS, "too many requests are waiting\n").into_response(),
+    }
     let body = match body::read(&parts.headers, body, queries.limits).await {
         Ok(body) => body,
         Err(error) => return (error.status(), format!("{error}\n")).into_response(),

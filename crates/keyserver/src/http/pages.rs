@@ -7,7 +7,8 @@ mod visible;
 
 pub(super) use submitted::{failure, submitted};
 
-use super::stats::Stats;
+use super::stats::{Peer, Stats};
+use crate::peers::status;
 use axum::http::StatusCode;
 use maud::{DOCTYPE, Markup, html};
 
@@ -62,7 +63,7 @@ pub(super) fn problem(status: StatusCode, sentence: &str, search: &str) -> Strin
 }
 
 /// The page of numbers.
-pub(super) fn stats(stats: &Stats<'_>) -> String {
+pub(super) fn stats(stats: &Stats<'_>, now: u64) -> String {
     let content = html! {
         section.card {
             h1 { "Statistics" }
@@ -75,10 +76,41 @@ pub(super) fn stats(stats: &Stats<'_>) -> String {
                 tr { th scope="row" { "Software" } td { (stats.software) " " (stats.version) } }
                 tr { th scope="row" { "Peers" } td { (stats.peers.len()) } }
             }
+            @if !stats.peers.is_empty() { (peers(stats.peers, now)) }
             p { a href="/pks/stats?options=json" { "As JSON" } }
         }
     };
     page("Statistics", Some(""), &content)
+}
+
+/// How it stands with the servers that this one reconciles with.
+fn peers(peers: &[Peer], now: u64) -> Markup {
+    let head = [
+        "Peer",
+        "State",
+        "Dataset",
+        "Last session",
+        "Differences",
+        "Received",
+        "Sent",
+        "To fetch",
+        "Last error",
+    ];
+    html! {
+        table {
+            tr { @for name in head { th { (name) } } }
+            @for peer in peers {
+                tr {
+                    td { (visible::text(&peer.name)) }
+                    td { (visible::text(&peer.state)) }
+                    td { (peer.dataset.as_deref().unwrap_or("-")) }
+                    td { (peer.last_session.map_or_else(|| "never".to_owned(), |last| status::ago(now, last))) }
+                    @for number in [peer.differences, peer.received, peer.sent, peer.queue] { td { (grouped(number)) } }
+                    td { (visible::text(peer.last_error.as_deref().unwrap_or("-"))) }
+                }
+            }
+        }
+    }
 }
 
 /// The frame of every page. `search` fills the search form at its top; without it there is none.

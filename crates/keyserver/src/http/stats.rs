@@ -6,6 +6,7 @@ use super::query::Query;
 use super::reply::{Form, Problem, answer, media_type};
 use super::web::Web;
 use crate::formats::OPENPGP;
+use crate::peers::status::{self, Report};
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{Html, IntoResponse, Response};
@@ -27,7 +28,49 @@ pub struct Stats<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub contact: Option<&'a str>,
     /// Servers this one reconciles with.
-    pub peers: &'a [String],
+    pub peers: &'a [Peer],
+}
+
+/// How it stands with a server that this one reconciles with.
+#[derive(Clone, Debug, Serialize)]
+pub struct Peer {
+    /// What the operator calls it.
+    pub name: String,
+    /// Its host and port for reconciliation.
+    pub recon: String,
+    /// What happens now, in a word.
+    pub state: String,
+    /// What is reconciled.
+    pub dataset: Option<String>,
+    /// When the last session ended, in Unix seconds.
+    pub last_session: Option<u64>,
+    /// Certificates it had in the last session that were missing here.
+    pub differences: u64,
+    /// Octets of all sessions that came from it.
+    pub received: u64,
+    /// Octets of all sessions that went to it.
+    pub sent: u64,
+    /// Certificates still to be fetched from it.
+    pub queue: u64,
+    /// What went wrong last.
+    pub last_error: Option<String>,
+}
+
+impl From<Report> for Peer {
+    fn from(report: Report) -> Self {
+        Self {
+            name: report.name,
+            recon: report.recon,
+            state: report.state,
+            dataset: report.dataset,
+            last_session: report.last_session,
+            differences: report.differences,
+            received: report.received,
+            sent: report.sent,
+            queue: report.queue,
+            last_error: report.last_error.map(|(_, error)| error),
+        }
+    }
 }
 
 /// `GET /`
@@ -57,19 +100,23 @@ pub fn of(web: &Web, form: Form) -> Response {
         Ok(total) => total,
         Err(error) => return Problem::from(error).answer(form, ""),
     };
+    let peers = match status::reports(&*web.store, &[]) {
+        Ok(reports) => reports.into_iter().map(Peer::from).collect::<Vec<_>>(),
+        Err(error) => return Problem::from(error).answer(form, ""),
+    };
     let stats = Stats {
         total,
         software: "Keyrink",
         version: env!("CARGO_PKG_VERSION"),
         hostname: &web.hostname,
         contact: web.contact.as_deref(),
-        peers: &[],
+        peers: &peers,
     };
     let body = match form {
         Form::Json => {
             serde_json::to_string_pretty(&stats).expect("text and numbers can always be written as JSON") + "\n"
         }
-        Form::Html | Form::Text => pages::stats(&stats),
+        Form::Html | Form::Text => pages::stats(&stats, (web.now)()),
     };
     answer(media_type(form), body)
 }

@@ -1,8 +1,11 @@
 //! The program on a store in a throw-away folder, as these tests use it.
 #![allow(dead_code, reason = "each test program uses a part of this")]
 
+pub mod peering;
+
 use std::fs;
 use std::io::Write;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -94,10 +97,16 @@ impl Node {
 
     /// Starts the server with settings such as `KEYRINK_HTTP_BODY_SECONDS=1`, and further arguments.
     pub fn serve_with(&self, settings: &[&str], arguments: &[&str]) -> Keyrink {
+        self.serve_at(Ipv4Addr::LOCALHOST, settings, arguments)
+    }
+
+    /// The same on another address of the loopback network.
+    pub fn serve_at(&self, address: Ipv4Addr, settings: &[&str], arguments: &[&str]) -> Keyrink {
         let wrapper = [&["env"], settings].concat();
         let options = KeyrinkOptions {
             program: PROGRAM.into(),
             data: self.data(),
+            address,
             arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(),
             wrapper: wrapper.iter().map(|word| (*word).to_owned()).collect(),
         };

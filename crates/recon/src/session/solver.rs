@@ -32,8 +32,8 @@ pub struct Solver<const L: usize, N> {
     random: Random,
     roots: Vec<Prefix<L>>,
     refusing: Vec<(Prefix<L>, u8, String)>,
-    /// Prefixes of the FullElements that the walker has not answered yet.
-    owed: VecDeque<Prefix<L>>,
+    /// Prefixes of the FullElements that the walker has not answered yet, and by how many elements it has fewer there.
+    owed: VecDeque<(Prefix<L>, i64)>,
 }
 
 impl<const L: usize, N: Nodes<L>> Solver<L, N> {
@@ -88,9 +88,10 @@ impl<const L: usize, N: Nodes<L>> Solver<L, N> {
                 solver.compare_elements(prefix, elements, dropped)
             }),
             Message::Elements(values) => {
-                let prefix = self.owed.pop_front().ok_or(Fault::UnaskedElements)?;
+                let (prefix, fewer) = self.owed.pop_front().ok_or(Fault::UnaskedElements)?;
                 let (elements, dropped) = admit(&self.channel.dataset, &prefix, values)?;
                 let missing = unknown(&self.channel.dataset, &self.nodes, &prefix, elements)?;
+                self.channel.tally.lacking += fewer.saturating_add(missing.len() as i64).max(0).unsigned_abs();
                 self.channel.note(missing, dropped)
             }
             Message::Flush => {
@@ -139,6 +140,7 @@ impl<const L: usize, N: Nodes<L>> Solver<L, N> {
         let local = self.nodes.summary(&prefix)?;
         if let Some(difference) = self.solve(&prefix, &remote, &local)? {
             self.channel.tally.solved += 1;
+            self.channel.tally.lacking += difference.local_only.len() as u64;
             self.channel.note(difference.remote_only, 0)?;
             return Ok(Message::Elements(numeric(&difference.local_only)));
         }
@@ -147,7 +149,10 @@ impl<const L: usize, N: Nodes<L>> Solver<L, N> {
             return Ok(Message::SyncFail);
         }
         let elements = self.nodes.elements(&prefix, None, thresholds.full_reply_max as usize)?;
-        self.owed.push_back(prefix);
+        self.owed.push_back((
+            prefix,
+            local.count.cast_signed().saturating_sub(remote.count.cast_signed()),
+        ));
         Ok(Message::FullElements(numeric(&elements)))
     }
 
@@ -188,6 +193,7 @@ impl<const L: usize, N: Nodes<L>> Solver<L, N> {
         };
         let missing = unknown(&dataset, &self.nodes, &prefix, elements)?;
         self.channel.note(missing, dropped)?;
+        self.channel.tally.lacking += reply.len() as u64;
         Ok(Message::Elements(numeric(&reply)))
     }
 

@@ -2,13 +2,16 @@
 
 use super::Check;
 use super::toy::{LINES, TOYS, batch, change, element, elements, found, id, put, record, terms, word};
-use crate::{Dataset, Decision, Element, RecordId, Store, Term};
+use crate::{Dataset, Decision, Element, RecordId, Refusal, Store, Term};
 
 pub(crate) const CHECKS: &[Check] = &[
     ("get answers in the order asked", in_order),
     ("a term finds all its records, page by page", paged_find),
     ("a term is found by kind and whole text only", exact_terms),
     ("elements lead to records, each once", by_element),
+    ("elements that are not there are told apart", lacking),
+    ("a range of elements comes with its changes", range),
+    ("refusals are kept by source until they are forgotten", refusals),
     ("rows of a snapshot come in order, page by page", paged_rows),
     ("elements come in the order of their bytes", order_of_bytes),
     ("a snapshot stays as it was", frozen),
@@ -98,6 +101,64 @@ fn by_element(store: &dyn Store) {
     assert_eq!(ask(&["two", "one", "two"]), [id(1), id(2)]);
     assert_eq!(ask(&["three", "unknown"]), []);
     assert_eq!(ask(&[]), []);
+}
+
+fn lacking(store: &dyn Store) {
+    put(store, 1, "one");
+    let bytes = |lines: &[&str]| lines.iter().map(|line| element(line).bytes).collect::<Vec<_>>();
+    let asked = bytes(&["two", "one", "three"]);
+    assert_eq!(store.lacking(LINES, &asked).unwrap(), bytes(&["two", "three"]));
+    assert_eq!(store.lacking(Dataset(9), &bytes(&["one"])).unwrap(), bytes(&["one"]));
+}
+
+fn range(store: &dyn Store) {
+    let mut held: Vec<_> = ["one", "two", "three", "four"]
+        .iter()
+        .zip(1..)
+        .map(|(line, number)| {
+            put(store, number, line);
+            element(line).bytes
+        })
+        .collect();
+    put(store, 9, "one");
+    held.sort_unstable();
+    let all = store.range(LINES, &[], &[0xff; 32], 9).unwrap();
+    assert_eq!(all, (held.clone(), store.vector().unwrap()));
+    let some = store.range(LINES, &held[1], &held[2], 9).unwrap().0;
+    assert_eq!(some, held[1..=2]);
+    assert_eq!(store.range(LINES, &[], &[0xff; 32], 3).unwrap().0, held[..3]);
+    assert_eq!(store.range(Dataset(9), &[], &[0xff; 32], 9).unwrap().0.len(), 0);
+    let view = store.snapshot().unwrap();
+    put(store, 1, "another");
+    assert_eq!(view.range(LINES, &held[1], &[0xff; 32], 9).unwrap(), held[1..]);
+}
+
+fn refusals(store: &dyn Store) {
+    let refusal = |line: &str, times| Refusal {
+        element: element(line).bytes,
+        times,
+        until: 100 * u64::from(times),
+    };
+    let asked = [element("one").bytes, element("two").bytes];
+    let noted = vec![refusal("one", 1), refusal("two", 1)];
+    store.refuse("a", LINES, noted.clone()).unwrap();
+    store.refuse("b", LINES, vec![refusal("one", 5)]).unwrap();
+    assert_eq!(store.refusals("a", LINES, &asked).unwrap(), noted);
+    assert_eq!(store.refusals("b", LINES, &asked).unwrap(), [refusal("one", 5)]);
+    assert_eq!(store.refusals("a", Dataset(9), &asked).unwrap(), []);
+    store
+        .refuse("a", LINES, vec![refusal("one", 2), refusal("two", 0)])
+        .unwrap();
+    assert_eq!(store.refusals("a", LINES, &asked).unwrap(), [refusal("one", 2)]);
+    assert_eq!(
+        (store.refusal_count("a").unwrap(), store.refusal_count("c").unwrap()),
+        (1, 0)
+    );
+    store.maintain(300).unwrap();
+    assert_eq!(
+        (store.refusal_count("a").unwrap(), store.refusal_count("b").unwrap()),
+        (0, 1)
+    );
 }
 
 fn paged_rows(store: &dyn Store) {

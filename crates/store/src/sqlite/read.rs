@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::fault::Fault;
-use crate::{ChangeRow, Dataset, Element, Realm, RecordId, StoreError, Stored, Term, Vector};
+use crate::{ChangeRow, Dataset, Element, Realm, RecordId, Refusal, StoreError, Stored, Term, Vector};
 
 /// Runs `read` inside one read transaction, so that all its statements see the same state.
 pub(super) fn consistent<T>(
@@ -101,6 +101,60 @@ pub(super) fn vector(connection: &Connection) -> Result<Vector, Fault> {
     let mut statement = connection.prepare_cached("SELECT writer, value FROM counter WHERE subject = -1")?;
     let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.cast_unsigned())))?;
     Ok(rows.collect::<Result<_, _>>()?)
+}
+
+pub(super) fn lacking(connection: &Connection, dataset: Dataset, elements: &[Vec<u8>]) -> Result<Vec<Vec<u8>>, Fault> {
+    let mut holder = connection.prepare_cached("SELECT 1 FROM element WHERE dataset = ?1 AND bytes = ?2")?;
+    let mut lacking = Vec::new();
+    for bytes in elements {
+        if !holder.exists(params![dataset.0, bytes])? {
+            lacking.push(bytes.clone());
+        }
+    }
+    Ok(lacking)
+}
+
+pub(super) fn range(
+    connection: &Connection,
+    dataset: Dataset,
+    first: &[u8],
+    last: &[u8],
+    limit: usize,
+) -> Result<Vec<Vec<u8>>, Fault> {
+    let mut statement = connection.prepare_cached(
+        "SELECT DISTINCT bytes FROM element WHERE dataset = ?1 AND bytes BETWEEN ?2 AND ?3 ORDER BY bytes LIMIT ?4",
+    )?;
+    let rows = statement.query_map(params![dataset.0, first, last, sql_limit(limit)], |row| row.get(0))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+pub(super) fn refusals(
+    connection: &Connection,
+    source: &str,
+    dataset: Dataset,
+    elements: &[Vec<u8>],
+) -> Result<Vec<Refusal>, Fault> {
+    let mut statement = connection
+        .prepare_cached("SELECT bytes, times, until FROM refusal WHERE source = ?1 AND dataset = ?2 AND bytes = ?3")?;
+    let mut found = Vec::new();
+    for bytes in elements {
+        let row = statement.query_row(params![source, dataset.0, bytes], |row| {
+            Ok(Refusal {
+                element: row.get(0)?,
+                times: row.get(1)?,
+                until: row.get::<_, i64>(2)?.cast_unsigned(),
+            })
+        });
+        found.extend(row.optional()?);
+    }
+    Ok(found)
+}
+
+pub(super) fn refusal_count(connection: &Connection, source: &str) -> Result<u64, Fault> {
+    let mut statement = connection.prepare_cached("SELECT count(*) FROM refusal WHERE source = ?1")?;
+    Ok(statement
+        .query_row([source], |row| row.get::<_, i64>(0))?
+        .cast_unsigned())
 }
 
 pub(super) fn count(connection: &Connection, realm: Realm) -> Result<u64, Fault> {

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::fault::Fault;
 use super::{derived, read};
 use crate::batch::{Edit, Kept, Plan, difference};
-use crate::{Applied, Batch, Element, Realm, RecordId, Stored, Term};
+use crate::{Applied, Batch, Dataset, Element, Realm, RecordId, Refusal, Stored, Term};
 
 /// A transaction under way: what it has to write into the shared rows before it commits.
 pub(super) struct Transaction<'a> {
@@ -82,6 +82,23 @@ impl<'a> Transaction<'a> {
                 .prepare_cached("DELETE FROM note WHERE key = ?1")?
                 .execute([key])?,
         };
+        Ok(())
+    }
+
+    pub(super) fn refuse(&self, source: &str, dataset: Dataset, refusals: &[Refusal]) -> Result<(), Fault> {
+        let mut insert = self.connection.prepare_cached(
+            "INSERT OR REPLACE INTO refusal (source, dataset, bytes, times, until) VALUES (?1, ?2, ?3, ?4, ?5)",
+        )?;
+        let mut delete = self
+            .connection
+            .prepare_cached("DELETE FROM refusal WHERE source = ?1 AND dataset = ?2 AND bytes = ?3")?;
+        for refusal in refusals {
+            let Refusal { element, times, until } = refusal;
+            match times {
+                0 => delete.execute(params![source, dataset.0, element])?,
+                _ => insert.execute(params![source, dataset.0, element, times, read::sql_number(*until)])?,
+            };
+        }
         Ok(())
     }
 
@@ -246,6 +263,13 @@ pub(super) fn forget_changes(connection: &Connection, before: u64, rows_max: i64
              FROM (SELECT n, time FROM change WHERE writer = ?1 ORDER BY n LIMIT ?3))",
     )?;
     Ok(statement.execute(params![WRITER, read::sql_number(before), rows_max])?)
+}
+
+/// Deletes refusals that ended before `before`: nobody offered their elements since.
+pub(super) fn forget_refusals(connection: &Connection, before: u64) -> Result<(), Fault> {
+    let mut statement = connection.prepare_cached("DELETE FROM refusal WHERE until < ?1")?;
+    statement.execute([read::sql_number(before)])?;
+    Ok(())
 }
 
 /// The rows that a batch adds to the term and element tables and removes from them.

@@ -58,3 +58,13 @@ CREATE TABLE note (
     key   TEXT PRIMARY KEY,
     value BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+-- Elements that a source offers and does not deliver, or that are not wanted from it, and until when.
+CREATE TABLE refusal (
+    source  TEXT    NOT NULL,
+    dataset INTEGER NOT NULL,
+    bytes   BLOB    NOT NULL,
+    times   INTEGER NOT NULL,
+    until   INTEGER NOT NULL, -- Unix seconds
+    PRIMARY KEY (source, dataset, bytes)
+) STRICT, WITHOUT ROWID;

@@ -1,0 +1,203 @@
+//! `POST /pks/hashquery` to a peer: fetching the certificates that reconciliation found.
+//!
+//! The answer is read as a stream: nothing is allocated for a length before its octets are there, a certificate that
+//! is too long is passed over, and an answer has an end however long the peer says it is. Redirects are not followed:
+//! a peer must not aim our requests at others.
+
+use std::io::{self, Read};
+use std::time::Duration;
+use ureq::Agent;
+use ureq::http::Uri;
+
+/// Where a peer answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source(String);
+
+impl Source {
+    /// Plain HTTP at a host, by name or address, and a port.
+    pub fn new(host: &str, port: u16) -> Self {
+        match host.contains(':') {
+            true => Self(format!("http://[{host}]:{port}")),
+            false => Self(format!("http://{host}:{port}")),
+        }
+    }
+
+    /// The address of a keyserver as people write it.
+    pub fn parse(text: &str) -> Option<Self> {
+        let address: super::address::Address = text.parse().ok()?;
+        Some(Self(address.base().to_owned()))
+    }
+
+    /// The port.
+    pub fn port(&self) -> Option<u16> {
+        self.0.parse::<Uri>().ok()?.port_u16()
+    }
+}
+
+/// How much of an answer is taken.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Octets of one certificate; a longer one is passed over.
+    pub certificate: u64,
+    /// Octets of a whole answer; what comes behind them is not read.
+    pub answer: u64,
+}
+
+/// Why a peer delivered nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// It could not be asked.
+    #[error("{0} cannot be asked for certificates: {1}")]
+    Unreachable(String, Box<ureq::Error>),
+    /// It refused.
+    #[error("{0} answered {1} to a request for certificates")]
+    Refused(String, u16),
+    /// Its answer ended early or makes no sense.
+    #[error("the certificates of {0} broke off: {1}")]
+    Broken(String, io::Error),
+    /// Its answer goes on and on.
+    #[error("the answer of {0} is longer than {1} octets")]
+    TooLong(String, u64),
+}
+
+/// Asks peers for certificates.
+#[derive(Clone, Debug)]
+pub struct Fetcher {
+    agent: Agent,
+    bounds: Bounds,
+}
+
+impl Fetcher {
+    /// One that takes so much.
+    pub fn new(bounds: Bounds) -> Self {
+        let agent = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .timeout_connect(Some(CONNECT_WITHIN))
+            .timeout_recv_response(Some(ANSWER_WITHIN))
+            .timeout_global(Some(WHOLE_WITHIN))
+            .user_agent(concat!("keyrink/", env!("CARGO_PKG_VERSION")))
+            .build();
+        Self {
+            agent: agent.into(),
+            bounds,
+        }
+    }
+
+    /// Asks for the certificates with these digests and hands over each that comes. The number of octets read.
+    pub fn fetch(&self, source: &Source, digests: &[Vec<u8>], each: impl FnMut(Vec<u8>)) -> Result<u64, FetchError> {
+        let at = || source.0.clone();
+        let request = self.agent.post(format!("{}/pks/hashquery", source.0));
+        let answer = request.header("Content-Type", "sks/hashquery").send(&question(digests));
+        let mut answer = answer.map_err(|error| FetchError::Unreachable(at(), Box::new(error)))?;
+        let status = answer.status().as_u16();
+        if status != 200 {
+            return Err(FetchError::Refused(at(), status));
+        }
+        let mut body = Answer {
+            left: self.bounds.answer,
+            stream: answer.body_mut().with_config().limit(u64::MAX).reader(),
+        };
+        match read(&mut body, digests.len(), self.bounds.certificate, each) {
+            Ok(()) => Ok(self.bounds.answer - body.left),
+            Err(_) if body.left == 0 => Err(FetchError::TooLong(at(), self.bounds.answer)),
+            Err(error) => Err(FetchError::Broken(at(), error)),
+        }
+    }
+}
+
+/// A body of which so much is taken.
+struct Answer<R> {
+    left: u64,
+    stream: R,
+}
+
+impl<R: Read> Read for Answer<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let room = buffer.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
+        let count = self.stream.read(&mut buffer[..room])?;
+        self.left -= count as u64;
+        Ok(count)
+    }
+}
+
+fn question(digests: &[Vec<u8>]) -> Vec<u8> {
+    let number = |length: usize| u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes();
+    let mut out = number(digests.len()).to_vec();
+    for digest in digests {
+        out.extend_from_slice(&number(digest.len()));
+        out.extend_from_slice(digest);
+    }
+    out
+}
+
+/// Reads the counted list of an answer.
+fn read(stream: &mut impl Read, asked: usize, certificate: u64, mut each: impl FnMut(Vec<u8>)) -> io::Result<()> {
+    let count = number(stream)?;
+    // A digest can stand for several certificates, but not for many.
+    if count as usize > FOR_EACH_MAX * asked {
+        let reason = format!("{count} certificates where {asked} were asked for");
+        return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
+    }
+    for _ in 0..count {
+        let length = u64::from(number(stream)?);
+        let mut octets = Vec::new();
+        let copied = match length > certificate {
+            true => io::copy(&mut stream.by_ref().take(length), &mut io::sink())?,
+            false => stream.by_ref().take(length).read_to_end(&mut octets)? as u64,
+        };
+        if copied < length {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if !octets.is_empty() {
+            each(octets);
+        }
+    }
+    Ok(())
+}
+
+fn number(stream: &mut impl Read) -> io::Result<u32> {
+    let mut octets = [0; 4];
+    stream.read_exact(&mut octets)?;
+    Ok(u32::from_be_bytes(octets))
+}
+
+const CONNECT_WITHIN: Duration = Duration::from_secs(15);
+const ANSWER_WITHIN: Duration = Duration::from_secs(60);
+const WHOLE_WITHIN: Duration = Duration::from_secs(180);
+const FOR_EACH_MAX: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn certificates(answer: &[u8], certificate: u64) -> (io::Result<()>, Vec<Vec<u8>>) {
+        let mut found = Vec::new();
+        let result = read(&mut &answer[..], 2, certificate, |octets| found.push(octets));
+        (result, found)
+    }
+
+    #[test]
+    fn answers_are_read_and_bounded() {
+        let answer = b"\0\0\0\x03\0\0\0\x02ab\0\0\0\x04cdef\0\0\0\x01g\r\n";
+        let (result, found) = certificates(answer, 3);
+        assert!(result.is_ok());
+        assert_eq!(found, [b"ab".to_vec(), b"g".to_vec()], "the long one is passed over");
+        for end in 0..answer.len() - 2 {
+            assert!(certificates(&answer[..end], 3).0.is_err(), "cut at {end}");
+        }
+        assert!(certificates(b"\xff\xff\xff\xff", 3).0.is_err());
+        assert!(certificates(b"\0\0\0\x01\xff\xff\xff\xff", u64::MAX).0.is_err());
+    }
+
+    #[test]
+    fn sources_are_urls() {
+        assert_eq!(Source::new("::1", 80).0, "http://[::1]:80");
+        assert_eq!(
+            Source::parse("http://keys.example/x/"),
+            Some(Source("http://keys.example:80/x".into()))
+        );
+        assert_eq!(Source::new("::1", 80).port(), Some(80));
+    }
+}

@@ -1,0 +1,206 @@
+//! Reconciliation with other keyservers.
+//!
+//! ```text
+//!  partner calls ─► listener ─┐                         ┌─► queue ─► recovery ─► hashquery of the partner
+//!                             ├─► session over a tree ──┤                             │
+//!  timer, change ─► gossip ───┘                         └─► report                    └─► ingest ─► store ─► tree
+//! ```
+//!
+//! A session finds out what each side lacks; each side then fetches that over HTTP. Nothing here writes certificates
+//! but by way of [`Ingest`], and a tree holds nothing that the store does not, so whatever is interrupted, the next session
+//! finds what is still missing.
+
+mod checkpoint;
+pub(crate) mod dataset;
+pub(crate) mod gossip;
+mod listener;
+pub(crate) mod partner;
+pub(crate) mod recovery;
+mod refused;
+pub(crate) mod session;
+pub mod status;
+mod tree;
+
+use crate::client::hashquery::{Bounds, Fetcher};
+use crate::config::{self, Config};
+use crate::http::handoff::blocking;
+use crate::ingest::Ingest;
+use dataset::Set;
+use keyrink_store::{Store, Vector};
+use metrics::gauge;
+use partner::Partner;
+use recovery::Claims;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+/// What everything here shares.
+pub(crate) struct Node {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) ingest: Ingest,
+    pub(crate) fetcher: Fetcher,
+    pub(crate) sets: Vec<Arc<dyn Set>>,
+    pub(crate) claims: Claims,
+    /// Where partners fetch.
+    pub(crate) http_port: u16,
+    /// Addresses that calls go out from.
+    pub(crate) addresses: Vec<IpAddr>,
+    /// Between two calls to a partner while nothing changes.
+    pub(crate) gossip: Duration,
+    pub(crate) calling: Semaphore,
+    pub(crate) accepting: Arc<Semaphore>,
+    partners: RwLock<Vec<Arc<Partner>>>,
+}
+
+/// The peers of a server that runs.
+#[derive(Clone)]
+pub struct Peers {
+    node: Arc<Node>,
+}
+
+impl Node {
+    /// A node that calls nobody yet.
+    pub(crate) fn new(config: &Config, store: Arc<dyn Store>) -> Self {
+        let own = config.http.listen.first().map(SocketAddr::port);
+        let announced = config.peers.http_port.map(std::num::NonZeroU16::get);
+        let addresses = config.peers.listen.iter().map(SocketAddr::ip);
+        let certificate = config
+            .limits
+            .certificate_octets
+            .get()
+            .saturating_mul(CERTIFICATE_FACTOR);
+        Self {
+            ingest: Ingest::new(config, Arc::clone(&store)),
+            fetcher: Fetcher::new(Bounds {
+                certificate,
+                answer: ANSWER_OCTETS.max(certificate),
+            }),
+            sets: dataset::sets(&store),
+            claims: Claims::default(),
+            http_port: announced.or(own).unwrap_or(HKP_PORT),
+            addresses: addresses.filter(|address| !address.is_unspecified()).collect(),
+            gossip: Duration::from_secs(config.peers.gossip_seconds.get().into()),
+            calling: Semaphore::new(SESSIONS_MAX),
+            accepting: Arc::new(Semaphore::new(SESSIONS_MAX)),
+            partners: RwLock::default(),
+            store,
+        }
+    }
+
+    /// Everybody to reconcile with.
+    pub(crate) fn partners(&self) -> Vec<Arc<Partner>> {
+        self.partners.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What the store has seen; nothing while it is away.
+    async fn vector(&self) -> Option<Vector> {
+        let store = Arc::clone(&self.store);
+        blocking(move || store.vector()).await.ok()
+    }
+}
+
+impl Peers {
+    /// Listens and starts to call. Must run inside the runtime.
+    pub fn start(config: &Config, store: Arc<dyn Store>) -> io::Result<Self> {
+        let mut config = config.clone();
+        if config.peers.listen.is_empty() && !config.partners.is_empty() {
+            config.peers.listen = vec![SocketAddr::from(([127, 0, 0, 1], RECON_PORT))];
+        }
+        let peers = Self {
+            node: Arc::new(Node::new(&config, store)),
+        };
+        peers.reload(&config.partners);
+        for address in &config.peers.listen {
+            let listener = std::net::TcpListener::bind(address).map_err(|error| {
+                io::Error::new(
+                    error.kind(),
+                    format!("cannot listen on {address} for partners: {error}"),
+                )
+            })?;
+            listener.set_nonblocking(true)?;
+            let listener = TcpListener::from_std(listener)?;
+            tracing::info!(%address, "listening for partners");
+            tokio::spawn(listener::listen(Arc::clone(&peers.node), listener));
+        }
+        tokio::spawn(gossip::watch(Arc::clone(&peers.node)));
+        tokio::spawn(keep(Arc::clone(&peers.node)));
+        Ok(peers)
+    }
+
+    /// Takes another list of partners. Sessions with those that stay, and with those that go, come to their end.
+    pub fn reload(&self, wanted: &[config::Partner]) {
+        let mut partners = self.node.partners.write().unwrap_or_else(PoisonError::into_inner);
+        partners.retain(|partner| {
+            let stays = wanted.contains(&partner.config);
+            if !stays {
+                partner.removed.send_replace(true);
+            }
+            stays
+        });
+        for config in wanted {
+            if partners.iter().any(|partner| partner.config == *config) {
+                continue;
+            }
+            let Some(partner) = Partner::new(config, &*self.node.store) else {
+                continue;
+            };
+            let partner = Arc::new(partner);
+            tokio::spawn(gossip::call_again(Arc::clone(&self.node), Arc::clone(&partner)));
+            tokio::spawn(recovery::work(Arc::clone(&self.node), Arc::clone(&partner)));
+            partners.push(partner);
+        }
+        let names: Vec<&str> = partners.iter().map(|partner| partner.name()).collect();
+        let names = serde_json::to_vec(&names).unwrap_or_default();
+        if let Err(error) = partner::save_note(&*self.node.store, partner::NAMES_NOTE.to_owned(), Some(names)) {
+            tracing::warn!(%error, "the names of the partners could not be noted");
+        }
+    }
+}
+
+/// Keeps trees fresh and reports saved.
+async fn keep(node: Arc<Node>) {
+    for round in 1.. {
+        let (shared, partners) = (Arc::clone(&node), node.partners());
+        blocking(move || {
+            // Nobody to reconcile with: the tree would be kept for nothing.
+            let sets = if partners.is_empty() { &[] } else { &shared.sets[..] };
+            for set in sets {
+                let saved = set.refresh().and_then(|()| match round % SAVE_EVERY {
+                    0 => set.save(),
+                    _ => Ok(()),
+                });
+                match saved {
+                    Ok(()) => gauge!("keyrink_tree_elements", "dataset" => set.kind().name).set(set.count() as f64),
+                    Err(error) => tracing::warn!("the tree {}: {error}", set.kind().name),
+                }
+            }
+            for partner in partners {
+                gauge!("keyrink_peer_queue", "partner" => partner.name().to_owned()).set(partner.queue.len() as f64);
+                if let Err(error) = partner.save_if_changed(&*shared.store) {
+                    tracing::debug!(partner = partner.name(), %error, "its report could not be saved");
+                }
+            }
+        })
+        .await;
+        tokio::time::sleep(KEEP_EVERY).await;
+    }
+}
+
+/// What both sides say when a set does not fit into messages.
+pub(crate) const TOO_FAR: &str = "too far apart: load a dump first";
+
+/// Sessions at the same time that partners called for, and as many that this node called for.
+const SESSIONS_MAX: usize = 4;
+const KEEP_EVERY: Duration = Duration::from_secs(1);
+/// Rounds of keeping fresh between two checkpoints.
+const SAVE_EVERY: u64 = 300;
+/// The usual ports.
+const RECON_PORT: u16 = 11370;
+const HKP_PORT: u16 = 11371;
+/// A certificate from a peer is read up to so many times the room it has, and then trimmed.
+const CERTIFICATE_FACTOR: u64 = 4;
+/// The longest answer of a peer that is read.
+const ANSWER_OCTETS: u64 = 256 << 20;

@@ -1,0 +1,181 @@
+//! What can be reconciled, and how peers say that they mean it.
+//!
+//! A dataset is a value here: its place in the store, its arithmetic, and the filters that peers announce for it. The
+//! code around it never asks which one it has. [`Set`] hides the size of its numbers, so that sets over different
+//! fields stand side by side.
+
+use super::tree::Tree;
+use crate::formats;
+use keyrink_recon::session::{End, FilterSet, Filters, Omission, Outcome, Session, Tally, TreeOffer};
+use keyrink_recon::tree::Unavailable;
+use keyrink_recon::wire::FrameReader;
+use keyrink_store::{Dataset, Store, StoreError};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A dataset that peers of the first generation reconcile.
+#[derive(Debug)]
+pub(crate) struct Kind {
+    /// What people call it.
+    pub(crate) name: &'static str,
+    /// Its elements in the store.
+    pub(crate) dataset: Dataset,
+    /// The filters that stand for it, each set separated by commas; the first is announced to strangers.
+    filters: &'static [&'static str],
+    /// Its peers answer one request at a time and close connections while they are busy.
+    pub(crate) unhurried: bool,
+}
+
+/// What SKS 1.1.6 stores.
+pub(crate) static SKS: Kind = Kind {
+    name: "sks",
+    dataset: formats::SKS,
+    filters: &["yminsky.dedup,yminsky.merge", "yminsky.dedup", ""],
+    unhurried: true,
+};
+
+/// Every dataset, the one for strangers first.
+static KINDS: [&Kind; 1] = [&SKS];
+
+/// The name of the tree of the first generation.
+pub(crate) const FIRST_TREE: &str = "openpgp/1";
+/// The realm of its elements.
+pub(crate) const REALM: &str = "openpgp";
+
+/// A reconciled set: one tree over one dataset of the store.
+pub(crate) trait Set: Send + Sync {
+    /// The dataset.
+    fn kind(&self) -> &'static Kind;
+    /// The number of elements, as far as the tree has read the store.
+    fn count(&self) -> u64;
+    /// Reads what changed in the store. Blocks.
+    fn refresh(&self) -> Result<(), Unavailable>;
+    /// Saves what makes the next start fast, if enough has changed since the last time. Blocks.
+    fn save(&self) -> Result<(), Unavailable>;
+    /// Compares the sums that are saved with those of the rows. What differs, in words.
+    fn check(&self) -> Result<Vec<String>, StoreError>;
+    /// The accepting side of a session over the set as it is now. Blocks.
+    fn walker(&self, start: Start) -> Result<Machine, Unavailable>;
+    /// The calling side.
+    fn solver(&self, start: Start) -> Result<Machine, Unavailable>;
+}
+
+/// What a session starts with.
+pub(crate) struct Start {
+    /// The stream, with what the handshake has not used.
+    pub(crate) frames: FrameReader,
+    /// What both sides leave out.
+    pub(crate) omission: Omission,
+    /// For random choices.
+    pub(crate) seed: u64,
+    /// The time of the connection.
+    pub(crate) now: Duration,
+}
+
+/// A session, whatever the size of its numbers.
+pub(crate) type Machine = Box<dyn Session<Outcome = Found> + Send>;
+
+/// What a session found.
+#[derive(Clone, Debug)]
+pub(crate) struct Found {
+    /// Why it ended.
+    pub(crate) end: End,
+    /// Elements the peer has and this node lacks, as the store knows them.
+    pub(crate) missing: Vec<Vec<u8>>,
+    /// Counts.
+    pub(crate) tally: Tally,
+}
+
+impl Found {
+    /// The same of an outcome whose elements `bytes` turns into octets.
+    pub(crate) fn of<const L: usize>(
+        outcome: Outcome<L>,
+        bytes: impl Fn(&keyrink_recon::element::Element<L>) -> Vec<u8>,
+    ) -> Self {
+        Self {
+            end: outcome.end,
+            missing: outcome.missing.iter().map(bytes).collect(),
+            tally: outcome.tally,
+        }
+    }
+}
+
+/// The sets of this node.
+pub(crate) fn sets(store: &Arc<dyn Store>) -> Vec<Arc<dyn Set>> {
+    let sks = keyrink_recon::dataset::Dataset::v1(SKS.name);
+    vec![Arc::new(Tree::new(&SKS, sks, Arc::clone(store)))]
+}
+
+/// Throws away what is saved of the trees; they are read from the elements again.
+pub(crate) fn forget_trees(store: &dyn Store) -> Result<(), StoreError> {
+    KINDS
+        .into_iter()
+        .try_for_each(|kind| super::checkpoint::forget(store, kind.name))
+}
+
+/// The dataset with this name.
+pub(crate) fn by_name(name: &str) -> Option<&'static Kind> {
+    KINDS.into_iter().find(|kind| kind.name == name)
+}
+
+/// The dataset that a peer's filters stand for, if any. Order and repetitions do not count.
+pub(crate) fn by_filters(filters: &str) -> Option<&'static Kind> {
+    let set = |filters: &str| -> std::collections::BTreeSet<String> {
+        filters
+            .split(',')
+            .filter(|filter| !filter.is_empty())
+            .map(str::to_owned)
+            .collect()
+    };
+    let wanted = set(filters);
+    KINDS
+        .into_iter()
+        .find(|kind| kind.filters.iter().any(|filters| set(filters) == wanted))
+}
+
+/// What to announce: `filters` if given, else what strangers are told. `only` is the one dataset that is meant.
+pub(crate) fn announcement(filters: Option<&str>, overridden: bool, only: Option<&'static Kind>) -> Filters {
+    let meant = only.or_else(|| by_filters(filters?)).unwrap_or(KINDS[0]);
+    let served = KINDS
+        .into_iter()
+        .filter(|kind| only.is_none_or(|only| std::ptr::eq(only, *kind)));
+    let known = served.flat_map(|kind| {
+        kind.filters.iter().map(|filters| FilterSet {
+            filters: (*filters).to_owned(),
+            dataset: kind.name.to_owned(),
+        })
+    });
+    Filters {
+        announced: filters.unwrap_or(meant.filters[0]).to_owned(),
+        dataset: meant.name.to_owned(),
+        mirror: !overridden,
+        known: known.collect(),
+    }
+}
+
+/// The trees on offer.
+pub(crate) fn offers() -> Vec<TreeOffer> {
+    vec![TreeOffer {
+        name: FIRST_TREE.to_owned(),
+        omission: Omission::default(),
+    }]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filters_are_sets() {
+        for filters in ["", "yminsky.merge,,yminsky.dedup", "yminsky.dedup,yminsky.dedup"] {
+            assert_eq!(by_filters(filters).map(|kind| kind.name), Some("sks"), "{filters}");
+        }
+        assert!(by_filters("yminsky.merge").is_none() && by_name("openpgp/2").is_none());
+        assert_eq!(announcement(None, false, None).announced, "yminsky.dedup,yminsky.merge");
+        let own = announcement(Some("drop:UAT"), true, by_name("sks"));
+        assert_eq!(
+            (own.announced.as_str(), own.dataset.as_str(), own.mirror),
+            ("drop:UAT", "sks", false)
+        );
+    }
+}

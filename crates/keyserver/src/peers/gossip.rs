@@ -1,0 +1,308 @@
+//! Calling partners: soon after a change here, and now and then without one.
+//!
+//! Each partner has a task that waits for its timer or for a change. Changes that follow one another are put
+//! together, and calls for their sake keep a distance that grows while they go on, so that a long load does not turn
+//! into a flood. A partner that can't be reached is called less and less often.
+
+use super::Node;
+use super::partner::{Partner, now};
+use super::session::{self, Met, Role, SessionError, random};
+use keyrink_recon::session::{End, Failure, Fault, Tally};
+use keyrink_recon::wire::WireError;
+use keyrink_store::Vector;
+use metrics::{counter, gauge};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::Instant;
+
+/// Calls a partner again and again until it is none any more.
+pub(crate) async fn call_again(node: Arc<Node>, partner: Arc<Partner>) {
+    let mut removed = partner.removed.subscribe();
+    let mut schedule = Schedule::new(node.gossip);
+    loop {
+        let next = tokio::select! {
+            () = tokio::time::sleep_until(schedule.due) => Next::Call,
+            () = partner.wake.notified() => Next::Hurry,
+            _ = removed.wait_for(|removed| *removed) => Next::End,
+        };
+        match next {
+            Next::Call => {}
+            Next::Hurry => {
+                schedule.hurry(partner.report().failures > 0);
+                continue;
+            }
+            Next::End => return,
+        }
+        let called = partner.accepting.available_permits() == 0;
+        if called || partner.queue.len() > 0 || partner.barred().is_some() {
+            // Two sessions at once would find the same, and so would one before what is missing has come.
+            schedule.due = Instant::now() + SPACING_MIN;
+            continue;
+        }
+        call(&node, &partner).await;
+        schedule.called(partner.report().failures);
+    }
+}
+
+enum Next {
+    Call,
+    Hurry,
+    End,
+}
+
+/// When a partner is called next.
+struct Schedule {
+    interval: Duration,
+    due: Instant,
+    last: Option<Instant>,
+    /// The distance that the next call after a change keeps from the last one.
+    spacing: Duration,
+    hurried: bool,
+}
+
+impl Schedule {
+    fn new(interval: Duration) -> Self {
+        Self {
+            interval,
+            due: Instant::now() + vary(FIRST_CALL),
+            last: None,
+            spacing: SPACING_MIN,
+            hurried: false,
+        }
+    }
+
+    /// Something changed here. A partner that does not answer is not called for that.
+    fn hurry(&mut self, failing: bool) {
+        if failing {
+            return;
+        }
+        let earliest = self.last.map_or_else(Instant::now, |last| last + self.spacing);
+        if earliest < self.due {
+            self.due = earliest;
+            self.hurried = true;
+        }
+    }
+
+    /// A call was made; so many have failed in a row.
+    fn called(&mut self, failures: u32) {
+        self.spacing = match self.hurried {
+            true => (self.spacing * 2).min(self.interval.max(SPACING_MIN)),
+            false => SPACING_MIN,
+        };
+        self.hurried = false;
+        let pause = self
+            .interval
+            .saturating_mul(1 << failures.saturating_sub(FAILURES_FREE).min(16))
+            .min(PAUSE_MAX.max(self.interval));
+        let now = Instant::now();
+        self.last = Some(now);
+        self.due = now + vary(pause);
+    }
+}
+
+/// A duration, longer or shorter by up to a tenth.
+fn vary(duration: Duration) -> Duration {
+    let tenths = (random() % 2001) as f64 / 10_000.0 - 0.1;
+    duration.mul_f64(1.0 + tenths)
+}
+
+/// Wakes all partners' tasks after the set changed, whoever changed it.
+pub(crate) async fn watch(node: Arc<Node>) {
+    let mut seen: Option<Vector> = None;
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let Some(mut vector) = node.vector().await else {
+            continue;
+        };
+        let known = seen.replace(vector.clone());
+        if known.is_none_or(|known| known == vector) {
+            continue;
+        }
+        // Changes seldom come alone.
+        let first = Instant::now();
+        while first.elapsed() < TOGETHER_MAX {
+            tokio::time::sleep(LOOK_EVERY).await;
+            let Some(later) = node.vector().await else { break };
+            if later == vector {
+                break;
+            }
+            vector = later;
+        }
+        seen = Some(vector);
+        node.partners().iter().for_each(|partner| partner.wake.notify_one());
+    }
+}
+
+/// Calls a partner once; false if that came to no session.
+pub(crate) async fn call(node: &Node, partner: &Arc<Partner>) -> bool {
+    let (Ok(_one), Ok(_place)) = (partner.calling.try_acquire(), node.calling.acquire().await) else {
+        return false;
+    };
+    partner.note(|report| report.state = "calling".to_owned());
+    let stream = match connect(&node.addresses, partner).await {
+        Ok(stream) => stream,
+        Err(error) => {
+            partner.complain(format!("{} cannot be reached: {error}", partner.config.recon));
+            partner.note(|report| {
+                report.failures = report.failures.saturating_add(1);
+                report.state = "failing".to_owned();
+            });
+            return false;
+        }
+    };
+    let settings = partner.settings(node.http_port);
+    let met = session::run(stream, Role::Calling, settings, &node.sets, |peer| {
+        partner.learn(peer);
+    })
+    .await;
+    conclude(partner, Role::Calling, met)
+}
+
+async fn connect(own: &[IpAddr], partner: &Partner) -> io::Result<TcpStream> {
+    let mut last = io::Error::other("its name does not resolve");
+    for address in partner.resolve().await {
+        let attempt = reach(own, SocketAddr::new(address, partner.recon().port));
+        match tokio::time::timeout(CONNECT_WITHIN, attempt).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => last = error,
+            Err(_elapsed) => last = io::ErrorKind::TimedOut.into(),
+        }
+    }
+    Err(last)
+}
+
+/// Connects from the address at which partners know this node.
+pub(crate) async fn reach(own: &[IpAddr], address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    let same = own
+        .iter()
+        .find(|own| own.is_ipv4() == address.is_ipv4() && own.is_loopback() == address.ip().is_loopback());
+    if let Some(own) = same {
+        socket.bind(SocketAddr::new(*own, 0))?;
+    }
+    socket.connect(address).await
+}
+
+/// Works in what a connection came to; false if there was no session.
+pub(crate) fn conclude(partner: &Partner, role: Role, met: Result<Met, SessionError>) -> bool {
+    match met {
+        Ok(met) => {
+            session_ended(partner, role, met);
+            true
+        }
+        Err(error) => {
+            // The way in which SKS says that it is busy: no reason to call less often.
+            let busy = matches!(error, SessionError::Handshake(Failure::Disconnected));
+            partner.complain(match busy {
+                true => BUSY.to_owned(),
+                false => format!("no session: {error}"),
+            });
+            partner.note(|report| {
+                let failed = role == Role::Calling && !busy;
+                report.failures = report.failures.saturating_add(u32::from(failed));
+                report.state = if busy { "waiting" } else { "failing" }.to_owned();
+            });
+            false
+        }
+    }
+}
+
+fn session_ended(partner: &Partner, role: Role, met: Met) {
+    let Met { kind, found } = met;
+    let (name, differences) = (partner.name(), found.missing.len());
+    let error = match &found.end {
+        End::Complete | End::Limit(_) => None,
+        End::Fault(Fault::Wire(WireError::FrameTooLong { .. })) => {
+            partner.bar(super::TOO_FAR);
+            Some(super::TOO_FAR.to_owned())
+        }
+        end => Some(end.to_string()),
+    };
+    match &error {
+        Some(error) => partner.complain(format!("the session ended early: {error}")),
+        None if differences > 0 => {
+            let requests = found.tally.requests;
+            tracing::info!(partner = name, differences, requests, "session: {}", found.end);
+        }
+        None => tracing::debug!(partner = name, "session: no difference"),
+    }
+    if role == Role::Accepting && error.is_none() && partner.report().failures > 0 {
+        // It is back, so it can be called again.
+        partner.wake.notify_one();
+    }
+    count(name, differences, &found.tally);
+    partner.note(|report| {
+        report.dataset = Some(kind.name.to_owned());
+        report.sessions += 1;
+        report.last_session = Some(now());
+        report.called = role == Role::Calling;
+        report.differences = differences as u64;
+        report.received += found.tally.received;
+        report.sent += found.tally.sent;
+        report.state = "waiting".to_owned();
+        report.failures = match (error, role) {
+            (None, _) => 0,
+            (Some(_), Role::Calling) => report.failures.saturating_add(1),
+            (Some(_), Role::Accepting) => report.failures,
+        };
+    });
+    partner.queue.add(kind, found.missing);
+}
+
+fn count(partner: &str, differences: usize, tally: &Tally) {
+    let octets = [("received", tally.received), ("sent", tally.sent)];
+    for (direction, octets) in octets {
+        counter!("keyrink_peer_octets_total", "partner" => partner.to_owned(), "direction" => direction)
+            .increment(octets);
+    }
+    counter!("keyrink_peer_sessions_total", "partner" => partner.to_owned()).increment(1);
+    gauge!("keyrink_peer_differences", "partner" => partner.to_owned()).set(differences as f64);
+    gauge!("keyrink_peer_last_session_seconds", "partner" => partner.to_owned()).set(now() as f64);
+}
+
+/// What it means when a connection is closed before anything was said.
+pub(crate) const BUSY: &str = "it closed the connection at once: it is busy, or does not know this node's address";
+/// The first call after a start.
+const FIRST_CALL: Duration = Duration::from_millis(300);
+/// The least time between two calls because of changes.
+const SPACING_MIN: Duration = Duration::from_secs(5);
+/// Failures in a row that change nothing: a restart, a moment without network.
+const FAILURES_FREE: u32 = 2;
+/// The longest pause after failures.
+const PAUSE_MAX: Duration = Duration::from_secs(3600);
+const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+/// How often the version of the store is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// How long changes are waited for that follow one another.
+const TOGETHER_MAX: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_keep_their_distance() {
+        let mut schedule = Schedule::new(Duration::from_secs(60));
+        let wait = |schedule: &Schedule| schedule.due.duration_since(Instant::now()).as_secs_f64();
+        schedule.called(0);
+        assert!((53.0..67.0).contains(&wait(&schedule)));
+        schedule.hurry(false);
+        assert!((4.0..5.1).contains(&wait(&schedule)));
+        schedule.called(0);
+        schedule.hurry(false);
+        assert!((9.0..10.1).contains(&wait(&schedule)), "changes go on");
+        schedule.called(5);
+        schedule.hurry(true);
+        let eightfold = 430.0..530.0;
+        assert!(
+            eightfold.contains(&wait(&schedule)),
+            "a partner that fails is not called for every change"
+        );
+    }
+}

@@ -1,0 +1,284 @@
+//! A partner: who it is, what was learnt about it, and what it owes us.
+
+use super::dataset::{self, Kind};
+use super::recovery::Queue;
+use super::status::Report;
+use crate::client::hashquery::Source;
+use crate::config::{self, HostPort};
+use keyrink_recon::session::{PeerConfig, Settings};
+use keyrink_store::{Batch, Store, StoreError};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::sync::{Notify, Semaphore, watch};
+
+/// A configured keyserver to reconcile with.
+pub(crate) struct Partner {
+    /// As configured.
+    pub(crate) config: config::Partner,
+    recon: HostPort,
+    state: Mutex<State>,
+    /// What it has and this node lacks.
+    pub(crate) queue: Queue,
+    /// Says that a call should be made soon.
+    pub(crate) wake: Notify,
+    /// Whether it is no partner any more.
+    pub(crate) removed: watch::Sender<bool>,
+    /// One session that it called for.
+    pub(crate) accepting: Arc<Semaphore>,
+    /// One session that this node called for.
+    pub(crate) calling: Arc<Semaphore>,
+}
+
+#[derive(Default)]
+struct State {
+    report: Report,
+    /// As it was last saved.
+    saved: Vec<u8>,
+    addresses: Option<(Instant, Vec<IpAddr>)>,
+}
+
+/// How long resolved addresses are believed when somebody calls.
+const ADDRESSES_LAST: Duration = Duration::from_secs(60);
+/// How long a name may take to resolve.
+const RESOLVE_WITHIN: Duration = Duration::from_secs(10);
+/// How long a partner whose set is too far from ours is left alone.
+const BARRED: Duration = Duration::from_secs(3600);
+/// How long the exchange of configurations may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+impl Partner {
+    /// A partner with what the store remembers about it. `None` if its address makes no sense, which the
+    /// configuration has excluded.
+    pub(crate) fn new(config: &config::Partner, store: &dyn Store) -> Option<Self> {
+        let name = config.label().to_owned();
+        let remembered = store.note(&note(&name)).ok().flatten();
+        let report = remembered.and_then(|octets| serde_json::from_slice(&octets).ok());
+        let mut report: Report = report.unwrap_or_default();
+        report.begin(&name, &config.recon);
+        Some(Self {
+            recon: config.recon.parse().ok()?,
+            config: config.clone(),
+            state: Mutex::new(State {
+                report,
+                ..State::default()
+            }),
+            queue: Queue::default(),
+            wake: Notify::new(),
+            removed: watch::Sender::new(false),
+            accepting: Arc::new(Semaphore::new(1)),
+            calling: Arc::new(Semaphore::new(1)),
+        })
+    }
+
+    /// What people call it.
+    pub(crate) fn name(&self) -> &str {
+        self.config.label()
+    }
+
+    /// Its host and port.
+    pub(crate) fn recon(&self) -> &HostPort {
+        &self.recon
+    }
+
+    /// What is known about it now.
+    pub(crate) fn report(&self) -> Report {
+        let mut report = self.state().report.clone();
+        report.queue = self.queue.len() as u64;
+        report
+    }
+
+    /// Changes what is known about it.
+    pub(crate) fn note(&self, change: impl FnOnce(&mut Report)) {
+        change(&mut self.state().report);
+    }
+
+    /// Notes what went wrong, and logs it unless it is the same as last time.
+    pub(crate) fn complain(&self, error: String) {
+        let known = self
+            .state()
+            .report
+            .last_error
+            .as_ref()
+            .is_some_and(|(_, known)| *known == error);
+        match known {
+            true => tracing::debug!(partner = self.name(), "{error}"),
+            false => tracing::warn!(partner = self.name(), "{error}"),
+        }
+        self.note(|report| report.last_error = Some((now(), error)));
+    }
+
+    /// Writes what is known into the store, for `keyrink peers` and the next start. Blocks.
+    pub(crate) fn save_if_changed(&self, store: &dyn Store) -> Result<(), StoreError> {
+        let octets = serde_json::to_vec(&self.report()).map_err(|error| StoreError::Invalid(error.to_string()))?;
+        if self.state().saved == octets {
+            return Ok(());
+        }
+        save_note(store, note(self.name()), Some(octets.clone()))?;
+        self.state().saved = octets;
+        Ok(())
+    }
+
+    /// The port of its plain HTTP, as configured or as it announced it.
+    pub(crate) fn http_port(&self) -> Option<u16> {
+        let configured = self.config.http.as_ref().and_then(|url| Source::parse(url)?.port());
+        configured.or_else(|| self.state().report.http_port)
+    }
+
+    /// What to say to it when a session begins.
+    pub(crate) fn settings(&self, http_port: u16) -> Settings {
+        let only = dataset::by_name(&self.config.dataset);
+        let report = self.report();
+        // What it announced last is what it wants to hear; without a meaning it is of no use.
+        let learnt = report.filters.filter(|filters| {
+            dataset::by_filters(filters).is_some_and(|kind| only.is_none_or(|only| std::ptr::eq(kind, only)))
+        });
+        let filters = self.config.filters.clone().or(learnt);
+        Settings {
+            http_port,
+            version: self.config.version.clone(),
+            trees: dataset::offers(),
+            first_tree: dataset::FIRST_TREE.to_owned(),
+            realm: dataset::REALM.to_owned(),
+            filters: dataset::announcement(filters.as_deref(), self.config.filters.is_some(), only),
+            dialect: None,
+            busy: self.barred(),
+            patience: PATIENCE,
+        }
+    }
+
+    /// Remembers what it said about itself; true if its filters are new and mean something here.
+    pub(crate) fn learn(&self, peer: &PeerConfig) -> bool {
+        let mut state = self.state();
+        let report = &mut state.report;
+        report.http_port = peer
+            .http_port
+            .and_then(|port| u16::try_from(port).ok())
+            .or(report.http_port);
+        report.software = describe(peer);
+        report.trees = peer.trees.is_some();
+        let new = report.filters != peer.filters;
+        report.filters.clone_from(&peer.filters);
+        new && peer
+            .filters
+            .as_deref()
+            .is_some_and(|filters| dataset::by_filters(filters).is_some())
+    }
+
+    /// Where to fetch from, and how fast; `None` as long as its port is not known.
+    pub(crate) fn source(&self, kind: &'static Kind) -> Option<(Source, Duration)> {
+        let report = self.report();
+        let source = match &self.config.http {
+            Some(url) => Source::parse(url)?,
+            None => Source::new(&self.recon.host, report.http_port?),
+        };
+        let usual = if kind.unhurried && !report.trees {
+            PAUSE_UNHURRIED
+        } else {
+            PAUSE
+        };
+        let pause = self
+            .config
+            .pause_seconds
+            .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        Some((source, pause.unwrap_or(usual)))
+    }
+
+    /// Does this address belong to it? Names are resolved again now and then.
+    pub(crate) async fn is_at(&self, caller: IpAddr) -> bool {
+        let known = self.state().addresses.clone();
+        if let Some((_, addresses)) = known.filter(|(since, _)| since.elapsed() < ADDRESSES_LAST) {
+            return addresses.contains(&caller);
+        }
+        let addresses = self.resolve().await;
+        let found = addresses.contains(&caller);
+        self.state().addresses = Some((Instant::now(), addresses));
+        found
+    }
+
+    /// Its addresses; none if its name does not resolve.
+    pub(crate) async fn resolve(&self) -> Vec<IpAddr> {
+        let looking = tokio::net::lookup_host((self.recon.host.as_str(), self.recon.port));
+        match tokio::time::timeout(RESOLVE_WITHIN, looking).await {
+            Ok(Ok(found)) => found.map(|address| address.ip().to_canonical()).collect(),
+            Ok(Err(error)) => {
+                tracing::warn!(partner = self.name(), "{} does not resolve: {error}", self.recon.host);
+                Vec::new()
+            }
+            Err(_elapsed) => Vec::new(),
+        }
+    }
+
+    /// Leaves it alone for an hour, for a reason that it is told too.
+    pub(crate) fn bar(&self, reason: &str) {
+        self.note(|report| {
+            report.barred = Some((now() + BARRED.as_secs(), reason.to_owned()));
+        });
+    }
+
+    /// Lets it in again.
+    pub(crate) fn unbar(&self) {
+        self.note(|report| report.barred = None);
+    }
+
+    /// Why it is left alone now, if it is.
+    pub(crate) fn barred(&self) -> Option<String> {
+        let barred = self.state().report.barred.clone();
+        barred.filter(|(until, _)| *until > now()).map(|(_, reason)| reason)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Between requests to peers that answer one at a time.
+const PAUSE_UNHURRIED: Duration = Duration::from_secs(2);
+/// Between requests to others.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// The names of all partners of a server, for `keyrink peers`.
+pub(crate) const NAMES_NOTE: &str = "peers";
+
+/// Under which key a partner's report is kept.
+pub(crate) fn note(name: &str) -> String {
+    format!("peer {name}")
+}
+
+/// Writes one note.
+pub(crate) fn save_note(store: &dyn Store, key: String, value: Option<Vec<u8>>) -> Result<(), StoreError> {
+    let batch = Batch {
+        realm: crate::formats::OPENPGP,
+        ids: Vec::new(),
+        decide: Box::new(|_, _| keyrink_store::Decision::Keep),
+        notes: vec![(key, value)],
+    };
+    store.update(batch).map(drop)
+}
+
+/// Unix seconds.
+pub(crate) fn now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |now| now.as_secs())
+}
+
+/// What a peer says about itself, in one line. It is not trusted: nothing of it can control a terminal.
+pub(crate) fn describe(peer: &PeerConfig) -> String {
+    let text = |text: &Option<String>| text.as_deref().unwrap_or("none").to_owned();
+    let trees = peer
+        .trees
+        .as_ref()
+        .map_or(String::new(), |trees| format!(", trees {}", trees.join(" ")));
+    let line = format!(
+        "version {}, filters \"{}\"{trees}",
+        text(&peer.version),
+        text(&peer.filters)
+    );
+    line.chars()
+        .take(LINE_MAX)
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect()
+}
+
+const LINE_MAX: usize = 600;

@@ -1,0 +1,161 @@
+//! From a connected socket to what a session found.
+//!
+//! Handshake, walker and solver are state machines without input or output; [`drive`] is the one place that joins
+//! them to a socket. It goes on reading while it writes, or two peers that only write would wait for each other.
+//! The machines read the tree, so they run where blocking is allowed.
+
+use super::dataset::{Found, Kind, Set, Start};
+use keyrink_recon::session::{Action, Agreement, Failure, Handshake, PeerConfig, Session, Settings};
+use keyrink_recon::tree::Unavailable;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::block_in_place;
+
+/// Which end of a connection this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// The partner called: this node walks.
+    Accepting,
+    /// This node called: it answers and solves.
+    Calling,
+}
+
+/// A connection that came to a session.
+pub(crate) struct Met {
+    /// What was reconciled.
+    pub(crate) kind: &'static Kind,
+    /// What came out.
+    pub(crate) found: Found,
+}
+
+/// Why a connection came to no session.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SessionError {
+    /// The exchange of configurations failed.
+    #[error(transparent)]
+    Handshake(#[from] Failure),
+    /// The set can't be read.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+    /// Both agreed on something that this node does not have.
+    #[error("no such dataset here: {0}")]
+    NoSuchSet(String),
+}
+
+/// Runs a whole session. `heard` learns what the peer said about itself before the session starts.
+pub(crate) async fn run(
+    mut stream: TcpStream,
+    role: Role,
+    settings: Settings,
+    sets: &[Arc<dyn Set>],
+    mut heard: impl FnMut(&PeerConfig),
+) -> Result<Met, SessionError> {
+    let start = Instant::now();
+    let _ = stream.set_nodelay(true);
+    let mut handshake = match role {
+        Role::Accepting => Handshake::accept(settings, start.elapsed()),
+        Role::Calling => Handshake::call(settings, start.elapsed()),
+    };
+    let agreed = drive(&mut handshake, &mut stream, start).await;
+    match &agreed {
+        Ok(agreement) => heard(&agreement.peer),
+        Err(failure) => failure.peer().into_iter().for_each(heard),
+    }
+    let Agreement {
+        dataset,
+        omission,
+        frames,
+        ..
+    } = agreed?;
+    let set = sets
+        .iter()
+        .find(|set| set.kind().name == dataset)
+        .ok_or(SessionError::NoSuchSet(dataset))?;
+    let begin = Start {
+        frames,
+        omission,
+        seed: random(),
+        now: start.elapsed(),
+    };
+    let mut machine = block_in_place(|| match role {
+        Role::Accepting => set.walker(begin),
+        Role::Calling => set.solver(begin),
+    })?;
+    let found = drive(&mut *machine, &mut stream, start).await;
+    // What was written last must arrive before the connection is gone.
+    let _ = tokio::time::timeout(PARTING, stream.shutdown()).await;
+    Ok(Met {
+        kind: set.kind(),
+        found,
+    })
+}
+
+/// Runs a state machine over a socket to its end.
+async fn drive<S: Session + Send + ?Sized>(machine: &mut S, stream: &mut TcpStream, start: Instant) -> S::Outcome {
+    let (mut reader, mut writer) = stream.split();
+    let mut buffer = vec![0; BUFFER];
+    let mut open = true;
+    loop {
+        match block_in_place(|| machine.poll(start.elapsed())) {
+            Action::Finish(outcome) => return outcome,
+            Action::Wait(until) => {
+                if !(open && machine.wants_input()) {
+                    // It waits for nothing but the time, so an end of its own making is near.
+                    tokio::time::sleep(until.saturating_sub(start.elapsed()).min(TICK)).await;
+                    continue;
+                }
+                let read = reader.read(&mut buffer);
+                match tokio::time::timeout(until.saturating_sub(start.elapsed()), read).await {
+                    Ok(count) => open = take(machine, count, &buffer, start),
+                    Err(_elapsed) => {}
+                }
+            }
+            Action::Send(bytes) => {
+                let mut rest = &bytes[..];
+                while !rest.is_empty() {
+                    tokio::select! {
+                        written = tokio::time::timeout(WRITE_WITHIN, writer.write(rest)) => match written {
+                            Ok(Ok(count @ 1..)) => rest = &rest[count..],
+                            _ => {
+                                machine.closed(start.elapsed());
+                                break;
+                            }
+                        },
+                        count = reader.read(&mut buffer), if open && machine.wants_input() => {
+                            open = take(machine, count, &buffer, start);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Hands what was read to the machine; false if nothing more will come.
+fn take<S: Session + ?Sized>(machine: &mut S, count: io::Result<usize>, buffer: &[u8], start: Instant) -> bool {
+    match count {
+        Ok(count @ 1..) => {
+            block_in_place(|| machine.receive(start.elapsed(), &buffer[..count]));
+            true
+        }
+        Ok(0) | Err(_) => {
+            block_in_place(|| machine.closed(start.elapsed()));
+            false
+        }
+    }
+}
+
+/// A number that nobody else knows.
+pub(crate) fn random() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(Instant::now())
+}
+
+const BUFFER: usize = 64 << 10;
+/// How long a peer may leave what is written to it unread.
+const WRITE_WITHIN: Duration = Duration::from_secs(60);
+const PARTING: Duration = Duration::from_secs(5);
+const TICK: Duration = Duration::from_millis(100);

@@ -1,0 +1,99 @@
+//! What is known about a partner, as people and programs see it.
+//!
+//! The report is kept in the store, so that `keyrink peers` shows it whatever process serves, or none.
+
+use super::partner;
+use keyrink_store::{Store, StoreError};
+use serde::{Deserialize, Serialize};
+
+/// What is known about a partner.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Report {
+    /// What it is called.
+    pub name: String,
+    /// Host and port of its reconciliation.
+    pub recon: String,
+    /// What happens now: "waiting", "calling", "answering", "fetching", "failing" or "removed".
+    pub state: String,
+    /// The dataset of the last session.
+    pub dataset: Option<String>,
+    /// The filters that it announced last.
+    pub filters: Option<String>,
+    /// The port of plain HTTP that it announced last.
+    pub http_port: Option<u16>,
+    /// Whether it knows of trees, which SKS does not.
+    pub trees: bool,
+    /// What it said about itself, in one line.
+    pub software: String,
+    /// Sessions that came to their end.
+    pub sessions: u64,
+    /// When the last of them ended, in Unix seconds.
+    pub last_session: Option<u64>,
+    /// Whether this node called for it.
+    pub called: bool,
+    /// Elements that the partner had and this node lacked, in the last session.
+    pub differences: u64,
+    /// Octets of all sessions that came from it.
+    pub received: u64,
+    /// Octets of all sessions that went to it.
+    pub sent: u64,
+    /// Certificates fetched from it.
+    pub fetched: u64,
+    /// Octets of the answers that brought them.
+    pub fetched_octets: u64,
+    /// Requests for certificates that were sent to it.
+    pub requests: u64,
+    /// Elements still to be fetched.
+    pub queue: u64,
+    /// Elements that it offered in vain and that are not asked for at present.
+    pub refused: u64,
+    /// Calls that failed, one after the other.
+    pub failures: u32,
+    /// What went wrong last, and when, in Unix seconds.
+    pub last_error: Option<(u64, String)>,
+    /// Until when it is left alone, and why.
+    pub barred: Option<(u64, String)>,
+}
+
+/// What is known about the partners of the configuration and of the last server. Blocks.
+pub fn reports(store: &dyn Store, configured: &[String]) -> Result<Vec<Report>, StoreError> {
+    let served = store.note(partner::NAMES_NOTE)?;
+    let served: Vec<String> = served
+        .and_then(|names| serde_json::from_slice(&names).ok())
+        .unwrap_or_default();
+    let mut reports: Vec<Report> = Vec::new();
+    for name in configured.iter().chain(&served) {
+        if reports.iter().any(|report| report.name == *name) {
+            continue;
+        }
+        let kept = store.note(&partner::note(name))?;
+        let report = kept.and_then(|report| serde_json::from_slice(&report).ok());
+        reports.push(report.unwrap_or_else(|| Report {
+            state: "no server has met it yet".to_owned(),
+            name: name.clone(),
+            ..Report::default()
+        }));
+    }
+    Ok(reports)
+}
+
+/// How long ago something was.
+pub fn ago(now: u64, then: u64) -> String {
+    match now.saturating_sub(then) {
+        seconds @ 0..120 => format!("{seconds} s ago"),
+        seconds @ 120..7200 => format!("{} min ago", seconds / 60),
+        seconds @ 7200..172_800 => format!("{} h ago", seconds / 3600),
+        seconds => format!("{} days ago", seconds / 86_400),
+    }
+}
+
+impl Report {
+    /// What a server that starts makes of it.
+    pub(super) fn begin(&mut self, name: &str, recon: &str) {
+        self.name = name.to_owned();
+        self.recon = recon.to_owned();
+        self.state = "waiting".to_owned();
+        self.queue = 0;
+    }
+}
