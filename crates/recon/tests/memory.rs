@@ -26,16 +26,14 @@ const LIMIT: usize = 64 << 20;
 const PIECE: usize = 64 << 10;
 
 /// The most that is allocated at a time while a session hears the bytes, beyond what was before.
-fn most(session: &mut impl Session, bytes: impl Iterator<Item = Vec<u8>>) -> usize {
+fn most(session: &mut impl Session, bytes: &[u8]) -> usize {
     let before = ALLOCATOR.allocated();
     let mut most = 0;
-    for bytes in bytes {
-        for piece in bytes.chunks(PIECE) {
-            session.receive(Duration::ZERO, piece);
-            most = most.max(ALLOCATOR.allocated().saturating_sub(before));
-            drain(session, Duration::ZERO);
-            most = most.max(ALLOCATOR.allocated().saturating_sub(before));
-        }
+    for piece in bytes.chunks(PIECE) {
+        session.receive(Duration::ZERO, piece);
+        most = most.max(ALLOCATOR.allocated().saturating_sub(before));
+        drain(session, Duration::ZERO);
+        most = most.max(ALLOCATOR.allocated().saturating_sub(before));
     }
     most
 }
@@ -59,7 +57,7 @@ fn sessions<const L: usize>(dataset: Dataset<L>) {
         encode(&Message::FullElements(values.clone())),
         encode(&Message::Full(Prefix::ROOT, values)),
         // Asks for all again and again, and never reads.
-        encode(&Message::Full(Prefix::ROOT, Vec::new())).repeat(2_000),
+        encode(&Message::Full(Prefix::ROOT, Vec::new())).repeat(200),
         // Never becomes a whole message.
         [
             (dataset.conduct.message_max as u32).to_be_bytes().to_vec(),
@@ -78,7 +76,7 @@ fn sessions<const L: usize>(dataset: Dataset<L>) {
             frames(),
             Duration::ZERO,
         );
-        let walked = most(&mut walker, std::iter::once(attack));
+        let walked = most(&mut walker, attack);
         let mut solver = Solver::new(
             dataset.clone(),
             &own,
@@ -88,7 +86,7 @@ fn sessions<const L: usize>(dataset: Dataset<L>) {
             frames(),
             Duration::ZERO,
         );
-        let solved = most(&mut solver, std::iter::once(attack));
+        let solved = most(&mut solver, attack);
         assert!(
             walked.max(solved) <= LIMIT,
             "attack {number}: {walked} and {solved} octets"
