@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use common::peering::{Digests, Reconciling, dumped, handed_out, sks, wait, wait_until_equal};
-use common::{Node, debian};
+use common::{Node, datasets, debian};
 use keyrink_testkit::Certificate;
 use keyrink_testkit::http::Client;
 use keyrink_testkit::keyring::entries;
@@ -116,6 +116,47 @@ fn changes_arrive_on_the_other_side() {
         .get(&format!("{page}{}&options=mr", second().fingerprint()))
         .unwrap();
     assert!(answer.text().contains("more@example.org"), "{}", answer.text());
+}
+
+/// Every vector of what keyservers make of a certificate: a third of them here, a third there, a third on both sides.
+#[test]
+fn whatever_keyservers_disagree_about_converges() {
+    let keyrink = Reconciling::new(Node::with(&[]), "127.0.0.1");
+    let mut sks = sks(&[], &[keyrink.port()], false);
+    let partner = format!("127.0.0.1:{},pause_seconds=0.2", sks.recon_port());
+    let mut keyrink = keyrink.partner(&partner).gossip(2).start();
+    let text = std::fs::read_to_string(datasets().join("vectors.json")).unwrap();
+    let document: serde_json::Value = serde_json::from_str(&text).unwrap();
+    for (at, vector) in document["vectors"].as_array().unwrap().iter().enumerate() {
+        for file in vector["submit"].as_array().unwrap() {
+            let armored = keyrink_testkit::armor(&std::fs::read(datasets().join(file.as_str().unwrap())).unwrap());
+            for (third, server) in [(1, keyrink.server().http()), (2, sks.http())] {
+                if at % 3 != third {
+                    // Either may refuse what it likes.
+                    let _ = Client::new(server).add(&armored);
+                }
+            }
+        }
+    }
+    let union = wait(WITHIN, || {
+        let ours = keyrink.digests();
+        let theirs = handed_out(&mut Client::new(sks.http()), &ours);
+        let odd: Vec<String> = ours
+            .difference(&theirs)
+            .map(|digest| keyrink_testkit::hex(digest))
+            .collect();
+        match (odd.is_empty(), keyrink.number("differences"), keyrink.number("queue")) {
+            (true, 0, 0) => Ok(ours),
+            (_, differences, queue) => Err(format!(
+                "SKS lacks {odd:?}, {differences} differences, {queue} to fetch\n{}",
+                keyrink.log()
+            )),
+        }
+    })
+    .unwrap();
+    println!("{} certificates", union.len());
+    stays_quiet(&keyrink, &sks);
+    assert_same(&mut keyrink, &mut sks, &union);
 }
 
 /// Ten further sessions find no difference and lead to no request on either side.

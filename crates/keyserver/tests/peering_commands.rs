@@ -44,6 +44,23 @@ fn a_test_tells_how_far_apart_and_changes_nothing() {
 }
 
 #[test]
+fn partners_have_addresses_of_both_families() {
+    if std::net::TcpListener::bind("[::1]:0").is_err() {
+        return eprintln!("skipped: no IPv6 here");
+    }
+    let address = format!("[::1]:{}", keyrink_testkit::peers::free_port().unwrap());
+    let there = Reconciling::new(Node::with(&[&certificates(0..5)]), "127.0.0.5").listen(&address);
+    let there = there.partner("[::1]:1").partner("127.0.0.1:1").gossip(100_000).start();
+    let here = Node::with(&[&certificates(0..1)]);
+    for address in [&address, &there.recon] {
+        assert!(
+            here.succeed("peers", &["test", address])
+                .contains("it has 4 that are not here")
+        );
+    }
+}
+
+#[test]
 fn a_sync_fetches_now_and_the_table_shows_it() {
     let there = Reconciling::new(Node::with(&[&certificates(0..50)]), "127.0.0.3");
     let there = there.partner("127.0.0.1:1").gossip(100_000).start();

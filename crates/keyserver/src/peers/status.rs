@@ -95,5 +95,6 @@ impl Report {
         self.recon = recon.to_owned();
         self.state = "waiting".to_owned();
         self.queue = 0;
+        self.failures = 0;
     }
 }

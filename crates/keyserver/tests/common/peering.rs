@@ -48,6 +48,12 @@ impl Reconciling {
         self
     }
 
+    /// Another address for partners.
+    pub fn listen(mut self, address: &str) -> Self {
+        self.arguments.extend(["--recon", address].map(str::to_owned));
+        self
+    }
+
     /// Seconds between two calls.
     pub fn gossip(mut self, seconds: u32) -> Self {
         self.arguments
