@@ -169,7 +169,8 @@ async fn keep(node: Arc<Node>) {
             let sets = if partners.is_empty() { &[] } else { &shared.sets[..] };
             for set in sets {
                 let saved = set.refresh().and_then(|()| match round % SAVE_EVERY {
-                    0 => set.save(),
+                    // The first time soon after a start.
+                    FIRST_SAVE => set.save(),
                     _ => Ok(()),
                 });
                 match saved {
@@ -197,6 +198,7 @@ const SESSIONS_MAX: usize = 4;
 const KEEP_EVERY: Duration = Duration::from_secs(1);
 /// Rounds of keeping fresh between two checkpoints.
 const SAVE_EVERY: u64 = 300;
+const FIRST_SAVE: u64 = 10;
 /// The usual ports.
 const RECON_PORT: u16 = 11370;
 const HKP_PORT: u16 = 11371;
