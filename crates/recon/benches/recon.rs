@@ -1,4 +1,4 @@
-//! Figures for `docs/performance.md`: `cargo bench -p keyrink-recon`.
+//! Figures for the section on reconciliation in `docs/performance.md`: `cargo bench -p keyrink-recon`.
 //!
 //! Times are those the thread spent on a processor where the system tells them (Linux), so a busy
 //! machine blurs the figures less. `-- quick` leaves out the trees of 6.5 million elements.

@@ -90,7 +90,7 @@ pub struct Budget {
     pub queue: usize,
     /// Elements that are new or dropped in one session.
     pub elements: usize,
-    /// Bytes read in one session.
+    /// Bytes in one session, each way.
     pub bytes: u64,
 }
 

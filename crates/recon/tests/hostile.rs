@@ -455,6 +455,26 @@ fn endless_elements_and_requests() {
     let poly = Message::Poly(Prefix::ROOT, dataset.empty());
     assert_eq!(end(&encode(&dataset, &vec![poly; 51])), End::Limit(Limit::Requests));
     assert_eq!(end(&vec![0; (1 << 20) + 1]), End::Limit(Limit::Bytes));
+    // Seventeen bytes ask for 500 elements: what goes out is counted too.
+    let budget = Budget {
+        bytes: 1 << 18,
+        ..budget
+    };
+    let mut greedy = Solver::new(
+        dataset.clone(),
+        ours(&dataset, 500),
+        vec![Prefix::ROOT],
+        budget,
+        1,
+        frames(),
+        Duration::ZERO,
+    );
+    let all = Message::Full(Prefix::ROOT, Vec::new());
+    greedy.receive(Duration::ZERO, &encode(&dataset, &vec![all; 50]));
+    let end = drain(&mut greedy, Duration::ZERO).1.unwrap();
+    assert_eq!(end.end, End::Limit(Limit::Bytes));
+    // The reply that went beyond it may still leave.
+    assert!(end.tally.sent < (1 << 18) + 500 * 18);
 }
 
 #[test]

@@ -269,9 +269,17 @@ fn sessions_find_exactly_the_difference() {
     let (v1, v2) = (Arc::new(Dataset::v1("")), Arc::new(Dataset::v2("")));
     let mut random = Random::new(2026);
     for seed in 0..60 {
-        // Sizes spread evenly over the orders of magnitude.
-        let mut size = |bits: u64| (1 << (random.next_u64() % (bits + 1))) - 1;
-        let (common, apart) = (size(12), size(10));
+        // Sizes spread evenly over the orders of magnitude; now and then over all of them.
+        let (common_max, apart_max) = if seed % 10 == 9 {
+            (200_000, 20_000)
+        } else {
+            (4_096, 1_024)
+        };
+        let mut size = |max: usize| {
+            let bits = random.next_u64() % u64::from(max.ilog2() + 2);
+            random.next_u64() as usize % (1 << bits).min(max + 1)
+        };
+        let (common, apart) = (size(common_max), size(apart_max));
         exact(&v1, seed, common, apart, "");
         exact(
             &v2,

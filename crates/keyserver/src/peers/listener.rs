@@ -7,6 +7,7 @@ use super::Node;
 use super::gossip::conclude;
 use super::partner::Partner;
 use super::session::{self, Role};
+use futures_util::future::join_all;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -70,13 +71,11 @@ async fn answer(node: &Node, stream: TcpStream, caller: SocketAddr) {
 
 /// The partners that have this address.
 async fn candidates(node: &Node, caller: IpAddr) -> Vec<Arc<Partner>> {
-    let mut found = Vec::new();
-    for partner in node.partners() {
-        if partner.is_at(caller).await {
-            found.push(partner);
-        }
-    }
-    found
+    let partners = node.partners();
+    // Together, or one name that does not resolve would make all callers wait.
+    let here = join_all(partners.iter().map(|partner| partner.is_at(caller))).await;
+    let found = partners.into_iter().zip(here).filter(|(_, here)| *here);
+    found.map(|(partner, _)| partner).collect()
 }
 
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -190,9 +190,14 @@ impl Partner {
         if let Some((_, addresses)) = known.filter(|(since, _)| since.elapsed() < ADDRESSES_LAST) {
             return addresses.contains(&caller);
         }
-        let addresses = self.resolve().await;
+        let mut addresses = self.resolve().await;
+        let mut state = self.state();
+        if addresses.is_empty() {
+            // Its name does not resolve at the moment; it has not moved for that.
+            addresses = state.addresses.take().map(|(_, known)| known).unwrap_or_default();
+        }
         let found = addresses.contains(&caller);
-        self.state().addresses = Some((Instant::now(), addresses));
+        state.addresses = Some((Instant::now(), addresses));
         found
     }
 

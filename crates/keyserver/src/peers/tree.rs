@@ -149,12 +149,13 @@ impl<const L: usize> Core<L> {
         loop {
             let rows = self.store.changes(&state.seen, PAGE)?;
             if rows.is_empty() {
-                return Ok(until.is_some()
-                    || self
-                        .store
-                        .vector()?
-                        .iter()
-                        .all(|(writer, n)| state.has_seen(*writer, *n)));
+                let newest = self.store.vector()?;
+                let current = newest.iter().all(|(writer, n)| state.has_seen(*writer, *n));
+                // What came between the two looks is there at a third; what is gone is not.
+                if until.is_some() || current || self.store.changes(&state.seen, 1)?.is_empty() {
+                    return Ok(until.is_some() || current);
+                }
+                continue;
             }
             let mut log = self.log();
             let mut applied = 0;

@@ -71,6 +71,15 @@ impl<const L: usize> Channel<L> {
         message.encode(&self.dataset, &mut self.output);
     }
 
+    /// Whether no more is written than the budget allows.
+    pub(super) fn check_written(&self) -> Result<(), End> {
+        let written = self.tally.sent + self.output.len() as u64;
+        if written > self.budget.bytes {
+            return Err(Limit::Bytes.into());
+        }
+        Ok(())
+    }
+
     /// Whether so much is written that nothing more should be read before it has left. If so, it
     /// may leave.
     pub(super) fn is_full(&mut self, limit: usize) -> bool {

@@ -120,7 +120,7 @@ impl<const L: usize, N: Nodes<L>> Solver<L, N> {
             None => reply(self)?,
         };
         self.channel.write(&reply);
-        Ok(())
+        self.channel.check_written()
     }
 
     fn refusal(&self, prefix: &Prefix<L>) -> Option<Message<L>> {

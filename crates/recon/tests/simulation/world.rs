@@ -195,7 +195,9 @@ impl<const L: usize> World<L> {
         }
         let storm = self.now < STORM;
         let cut = storm && self.random.next_u64().is_multiple_of(4);
-        let cut_after = cut.then(|| self.random.next_u64() as usize % 6_000);
+        // At any byte: early ones are as likely as those in the middle of a long list.
+        let magnitude = 1 + self.random.next_u64() % 16;
+        let cut_after = cut.then(|| self.random.next_u64() as usize % (1 << magnitude));
         let end = |node: usize, side| End::new(node, &self.nodes[node].tree, self.tree_name, side, self.now);
         let ends = [end(peer, ACCEPTING), end(node, CALLING)];
         self.count += 1;
