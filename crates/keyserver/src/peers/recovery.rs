@@ -144,7 +144,7 @@ pub(crate) async fn drain(node: &Arc<Node>, partner: &Arc<Partner>) {
             }
             Ok(batch) => batch,
             Err(error) => {
-                partner.complain(error.to_string());
+                partner.complain(&error.to_string());
                 break;
             }
         };
@@ -152,12 +152,14 @@ pub(crate) async fn drain(node: &Arc<Node>, partner: &Arc<Partner>) {
         match fetch(node, partner, kind, source, batch).await {
             Ok(()) => {
                 failures = 0;
+                partner.note(|report| report.fetch_failures = 0);
                 size = (size * 2).min(BATCH_MAX);
             }
             Err(error) => {
                 failures += 1;
-                partner.complain(error.to_string());
+                partner.complain(&error.to_string());
                 if failures >= FAILURES_MAX {
+                    partner.note(|report| report.fetch_failures = report.fetch_failures.saturating_add(1));
                     break;
                 }
                 size = (size / 2).max(1);
@@ -277,7 +279,7 @@ fn refuse(
     partner.note(|report| report.refused = count);
     if count > REFUSED_MAX {
         partner.bar(TOO_MUCH_IN_VAIN);
-        partner.complain(TOO_MUCH_IN_VAIN.to_owned());
+        partner.complain(TOO_MUCH_IN_VAIN);
         partner.queue.clear();
     }
     Ok(())
