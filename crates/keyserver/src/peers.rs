@@ -10,6 +10,7 @@
 //! but by way of [`Ingest`], and a tree holds nothing that the store does not, so whatever is interrupted, the next session
 //! finds what is still missing.
 
+mod bucket;
 mod checkpoint;
 pub(crate) mod dataset;
 pub(crate) mod gossip;

@@ -160,7 +160,10 @@ async fn test(config: &Config, address: &str) -> Result<(), AdminError> {
     );
     println!(
         "{} requests, {} octets received, {} sent: {}",
-        tally.requests, tally.received, tally.sent, met.found.end
+        tally.requests,
+        tally.received,
+        tally.sent,
+        status::plain(&met.found.end.to_string())
     );
     Ok(())
 }
@@ -169,7 +172,7 @@ fn unmet(error: &session::SessionError) -> String {
     use keyrink_recon::session::Failure;
     match error {
         session::SessionError::Handshake(Failure::Disconnected) => gossip::BUSY.to_owned(),
-        other => other.to_string(),
+        other => status::plain(&other.to_string()),
     }
 }
 

@@ -43,7 +43,7 @@ pub(crate) async fn call_again(node: Arc<Node>, partner: Arc<Partner>) {
             continue;
         }
         call(&node, &partner).await;
-        schedule.called(partner.report().failures);
+        schedule.called(partner.report().setbacks());
     }
 }
 
@@ -145,7 +145,7 @@ pub(crate) async fn call(node: &Node, partner: &Arc<Partner>) -> bool {
     let stream = match connect(&node.addresses, partner).await {
         Ok(stream) => stream,
         Err(error) => {
-            partner.complain(format!("{} cannot be reached: {error}", partner.config.recon));
+            partner.complain(&format!("{} cannot be reached: {error}", partner.config.recon));
             partner.note(|report| {
                 report.failures = report.failures.saturating_add(1);
                 report.state = "failing".to_owned();
@@ -199,10 +199,10 @@ pub(crate) fn conclude(partner: &Partner, role: Role, met: Result<Met, SessionEr
         Err(error) => {
             // The way in which SKS says that it is busy: no reason to call less often.
             let busy = matches!(error, SessionError::Handshake(Failure::Disconnected));
-            partner.complain(match busy {
-                true => BUSY.to_owned(),
-                false => format!("no session: {error}"),
-            });
+            match busy {
+                true => partner.complain(BUSY),
+                false => partner.complain(&format!("no session: {error}")),
+            }
             partner.note(|report| {
                 let failed = role == Role::Calling && !busy;
                 report.failures = report.failures.saturating_add(u32::from(failed));
@@ -225,17 +225,14 @@ fn session_ended(partner: &Partner, role: Role, met: Met) {
         end => Some(end.to_string()),
     };
     match &error {
-        Some(error) => partner.complain(format!("the session ended early: {error}")),
+        Some(error) => partner.complain(&format!("the session ended early: {error}")),
         None if differences > 0 => {
             let requests = found.tally.requests;
             tracing::info!(partner = name, differences, requests, "session: {}", found.end);
         }
         None => tracing::debug!(partner = name, "session: no difference"),
     }
-    if role == Role::Accepting && error.is_none() && partner.report().failures > 0 {
-        // It is back, so it can be called again.
-        partner.wake.notify_one();
-    }
+    let back = role == Role::Accepting && error.is_none() && partner.report().failures > 0;
     count(name, differences, &found.tally);
     partner.note(|report| {
         report.dataset = Some(kind.name.to_owned());
@@ -252,6 +249,10 @@ fn session_ended(partner: &Partner, role: Role, met: Met) {
             (Some(_), Role::Accepting) => report.failures,
         };
     });
+    if back {
+        // It can be called again; whoever wakes must see that it does not fail any more.
+        partner.wake.notify_one();
+    }
     partner.queue.add(kind, found.missing);
 }
 

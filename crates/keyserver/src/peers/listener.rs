@@ -37,9 +37,11 @@ pub(crate) async fn listen(node: Arc<Node>, listener: TcpListener) {
 
 async fn answer(node: &Node, stream: TcpStream, caller: SocketAddr) {
     let candidates = candidates(node, caller.ip().to_canonical()).await;
+    // Who is called often may call often.
+    let call_each = CALL_EACH.min(node.gossip / 2);
     let free = candidates.iter().find_map(|partner| {
         let one = Arc::clone(&partner.accepting).try_acquire_owned().ok()?;
-        Some((Arc::clone(partner), one))
+        partner.may_call(call_each).then(|| (Arc::clone(partner), one))
     });
     let Some((mut partner, _one)) = free else {
         let known = !candidates.is_empty();
@@ -78,4 +80,6 @@ async fn candidates(node: &Node, caller: IpAddr) -> Vec<Arc<Partner>> {
     found.map(|(partner, _)| partner).collect()
 }
 
+/// How often a partner may call in the long run.
+const CALL_EACH: Duration = Duration::from_secs(6);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

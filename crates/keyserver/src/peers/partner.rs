@@ -1,8 +1,9 @@
 //! A partner: who it is, what was learnt about it, and what it owes us.
 
+use super::bucket::Bucket;
 use super::dataset::{self, Kind};
 use super::recovery::Queue;
-use super::status::Report;
+use super::status::{self, Report};
 use crate::client::hashquery::Source;
 use crate::config::{self, HostPort};
 use keyrink_recon::session::{PeerConfig, Settings};
@@ -30,12 +31,15 @@ pub(crate) struct Partner {
     pub(crate) calling: Arc<Semaphore>,
 }
 
-#[derive(Default)]
 struct State {
     report: Report,
     /// As it was last saved.
     saved: Vec<u8>,
     addresses: Option<(Instant, Vec<IpAddr>)>,
+    /// Sessions that it may call for.
+    calls: Bucket,
+    /// Warnings that it may cause.
+    warnings: Bucket,
 }
 
 /// How long resolved addresses are believed when somebody calls.
@@ -44,6 +48,11 @@ const ADDRESSES_LAST: Duration = Duration::from_secs(60);
 const RESOLVE_WITHIN: Duration = Duration::from_secs(10);
 /// How long a partner whose set is too far from ours is left alone.
 const BARRED: Duration = Duration::from_secs(3600);
+/// Sessions that it may call for at once, after it did not for a while.
+const CALLS_AT_ONCE: u32 = 30;
+/// Warnings about it in the log: so many at once, and then one in so long.
+const WARNINGS_AT_ONCE: u32 = 10;
+const WARNING_EACH: Duration = Duration::from_secs(60);
 /// How long the exchange of configurations may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -61,7 +70,10 @@ impl Partner {
             config: config.clone(),
             state: Mutex::new(State {
                 report,
-                ..State::default()
+                saved: Vec::new(),
+                addresses: None,
+                calls: Bucket::full(CALLS_AT_ONCE),
+                warnings: Bucket::full(WARNINGS_AT_ONCE),
             }),
             queue: Queue::default(),
             wake: Notify::new(),
@@ -93,19 +105,27 @@ impl Partner {
         change(&mut self.state().report);
     }
 
-    /// Notes what went wrong, and logs it unless it is the same as last time.
-    pub(crate) fn complain(&self, error: String) {
-        let known = self
-            .state()
+    /// Notes what went wrong, and logs it unless it is the same as last time or the last times were too many.
+    pub(crate) fn complain(&self, error: &str) {
+        let error = status::plain(error);
+        let mut state = self.state();
+        let known = state
             .report
             .last_error
             .as_ref()
             .is_some_and(|(_, known)| *known == error);
-        match known {
-            true => tracing::debug!(partner = self.name(), "{error}"),
-            false => tracing::warn!(partner = self.name(), "{error}"),
+        let loud = !known && state.warnings.take(WARNING_EACH);
+        state.report.last_error = Some((now(), error.clone()));
+        drop(state);
+        match loud {
+            true => tracing::warn!(partner = self.name(), "{error}"),
+            false => tracing::debug!(partner = self.name(), "{error}"),
         }
-        self.note(|report| report.last_error = Some((now(), error)));
+    }
+
+    /// Whether a session that it calls for is not one too many; `each` is how often there may be one in the long run.
+    pub(crate) fn may_call(&self, each: Duration) -> bool {
+        self.state().calls.take(each)
     }
 
     /// Writes what is known into the store, for `keyrink peers` and the next start. Blocks.
@@ -268,7 +288,7 @@ pub(crate) fn now() -> u64 {
         .map_or(0, |now| now.as_secs())
 }
 
-/// What a peer says about itself, in one line. It is not trusted: nothing of it can control a terminal.
+/// What a peer says about itself, in one line.
 pub(crate) fn describe(peer: &PeerConfig) -> String {
     let text = |text: &Option<String>| text.as_deref().unwrap_or("none").to_owned();
     let trees = peer
@@ -280,10 +300,5 @@ pub(crate) fn describe(peer: &PeerConfig) -> String {
         text(&peer.version),
         text(&peer.filters)
     );
-    line.chars()
-        .take(LINE_MAX)
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-        .collect()
+    status::plain(&line)
 }
-
-const LINE_MAX: usize = 600;

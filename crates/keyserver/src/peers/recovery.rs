@@ -30,6 +30,8 @@ struct Waiting {
     /// Each element with how often it was asked for in vain.
     elements: BTreeMap<Vec<u8>, u32>,
     kind: Option<&'static Kind>,
+    /// When the partner was asked last.
+    asked: Option<Instant>,
 }
 
 /// Elements that are being fetched, so that no two partners are asked for the same at the same time.
@@ -96,6 +98,15 @@ impl Queue {
         self.waiting().elements.clear();
     }
 
+    /// Waits until the last request is so long ago, whichever session caused it.
+    async fn keep_distance(&self, pause: Duration) {
+        let asked = self.waiting().asked;
+        if let Some(asked) = asked {
+            tokio::time::sleep_until(asked + pause).await;
+        }
+        self.waiting().asked = Some(Instant::now());
+    }
+
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -120,7 +131,6 @@ pub(crate) async fn work(node: Arc<Node>, partner: Arc<Partner>) {
 pub(crate) async fn drain(node: &Arc<Node>, partner: &Arc<Partner>) {
     let mut size = BATCH_FIRST;
     let mut failures = 0;
-    let mut last = None;
     while let Some((kind, some)) = partner.queue.peek(LOOK_AT) {
         let Some((source, pause)) = partner.source(kind) else {
             break;
@@ -134,23 +144,22 @@ pub(crate) async fn drain(node: &Arc<Node>, partner: &Arc<Partner>) {
             }
             Ok(batch) => batch,
             Err(error) => {
-                partner.complain(error.to_string());
+                partner.complain(&error.to_string());
                 break;
             }
         };
-        if let Some(last) = last {
-            tokio::time::sleep_until(last + pause).await;
-        }
-        last = Some(Instant::now());
+        partner.queue.keep_distance(pause).await;
         match fetch(node, partner, kind, source, batch).await {
             Ok(()) => {
                 failures = 0;
+                partner.note(|report| report.fetch_failures = 0);
                 size = (size * 2).min(BATCH_MAX);
             }
             Err(error) => {
                 failures += 1;
-                partner.complain(error.to_string());
+                partner.complain(&error.to_string());
                 if failures >= FAILURES_MAX {
+                    partner.note(|report| report.fetch_failures = report.fetch_failures.saturating_add(1));
                     break;
                 }
                 size = (size / 2).max(1);
@@ -270,7 +279,7 @@ fn refuse(
     partner.note(|report| report.refused = count);
     if count > REFUSED_MAX {
         partner.bar(TOO_MUCH_IN_VAIN);
-        partner.complain(TOO_MUCH_IN_VAIN.to_owned());
+        partner.complain(TOO_MUCH_IN_VAIN);
         partner.queue.clear();
     }
     Ok(())
@@ -358,3 +367,6 @@ const AFTER_FAILURE: Duration = Duration::from_secs(1);
 const CLAIMED: Duration = Duration::from_millis(50);
 /// Octets of certificates that are verified and stored together.
 const TAKE_OCTETS: usize = 4 << 20;
+
+#[cfg(test)]
+mod tests;

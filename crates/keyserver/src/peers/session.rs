@@ -5,7 +5,7 @@
 //! The machines read the tree, so they run where blocking is allowed.
 
 use super::dataset::{Found, Kind, Set, Start};
-use keyrink_recon::session::{Action, Agreement, Failure, Handshake, PeerConfig, Session, Settings};
+use keyrink_recon::session::{Action, Agreement, Budget, Failure, Handshake, PeerConfig, Session, Settings};
 use keyrink_recon::tree::Unavailable;
 use std::io;
 use std::sync::Arc;
@@ -59,7 +59,7 @@ pub(crate) async fn run(
         Role::Accepting => Handshake::accept(settings, start.elapsed()),
         Role::Calling => Handshake::call(settings, start.elapsed()),
     };
-    let agreed = drive(&mut handshake, &mut stream, start).await;
+    let agreed = drive(&mut handshake, &mut stream, start, Bounds::until(HANDSHAKE_WITHIN)).await;
     match &agreed {
         Ok(agreement) => heard(&agreement.peer),
         Err(failure) => failure.peer().into_iter().for_each(heard),
@@ -84,7 +84,8 @@ pub(crate) async fn run(
         Role::Accepting => set.walker(begin),
         Role::Calling => set.solver(begin),
     })?;
-    let found = drive(&mut *machine, &mut stream, start).await;
+    let bounds = Bounds::until(Budget::default().session);
+    let found = drive(&mut *machine, &mut stream, start, bounds).await;
     // What was written last must arrive before the connection is gone.
     let _ = tokio::time::timeout(PARTING, stream.shutdown()).await;
     Ok(Met {
@@ -93,8 +94,35 @@ pub(crate) async fn run(
     })
 }
 
+/// How long writing may take. The machines, which watch over everything else, are not asked meanwhile.
+struct Bounds {
+    /// How long a peer may leave what is written to it unread.
+    unread: Duration,
+    /// When nothing is written any more.
+    end: Instant,
+}
+
+impl Bounds {
+    fn until(whole: Duration) -> Self {
+        Self {
+            unread: WRITE_WITHIN,
+            end: Instant::now() + whole,
+        }
+    }
+
+    /// Until when the next octets have to be taken.
+    fn next(&self) -> tokio::time::Instant {
+        (Instant::now() + self.unread).min(self.end).into()
+    }
+}
+
 /// Runs a state machine over a socket to its end.
-async fn drive<S: Session + Send + ?Sized>(machine: &mut S, stream: &mut TcpStream, start: Instant) -> S::Outcome {
+async fn drive<S: Session + Send + ?Sized>(
+    machine: &mut S,
+    stream: &mut TcpStream,
+    start: Instant,
+    bounds: Bounds,
+) -> S::Outcome {
     let (mut reader, mut writer) = stream.split();
     let mut buffer = vec![0; BUFFER];
     let mut open = true;
@@ -114,11 +142,11 @@ async fn drive<S: Session + Send + ?Sized>(machine: &mut S, stream: &mut TcpStre
                 }
             }
             Action::Send(bytes) => {
-                let mut rest = &bytes[..];
+                let (mut rest, mut taken_by) = (&bytes[..], bounds.next());
                 while !rest.is_empty() {
                     tokio::select! {
-                        written = tokio::time::timeout(WRITE_WITHIN, writer.write(rest)) => match written {
-                            Ok(Ok(count @ 1..)) => rest = &rest[count..],
+                        written = tokio::time::timeout_at(taken_by, writer.write(rest)) => match written {
+                            Ok(Ok(count @ 1..)) => (rest, taken_by) = (&rest[count..], bounds.next()),
                             _ => {
                                 machine.closed(start.elapsed());
                                 break;
@@ -157,5 +185,73 @@ pub(crate) fn random() -> u64 {
 const BUFFER: usize = 64 << 10;
 /// How long a peer may leave what is written to it unread.
 const WRITE_WITHIN: Duration = Duration::from_secs(60);
+/// The longest exchange of configurations; both sides have to be patient for less.
+const HANDSHAKE_WITHIN: Duration = Duration::from_secs(120);
 const PARTING: Duration = Duration::from_secs(5);
 const TICK: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::TcpListener;
+
+    /// Writes more than a socket holds until it is told that the connection is closed.
+    struct Writer {
+        closed: bool,
+    }
+
+    impl Session for Writer {
+        type Outcome = ();
+
+        fn receive(&mut self, _now: Duration, _bytes: &[u8]) {}
+
+        fn closed(&mut self, _now: Duration) {
+            self.closed = true;
+        }
+
+        fn wants_input(&self) -> bool {
+            true
+        }
+
+        fn poll(&mut self, _now: Duration) -> Action<()> {
+            match self.closed {
+                true => Action::Finish(()),
+                false => Action::Send(vec![0; 64 << 20]),
+            }
+        }
+    }
+
+    /// How long a peer keeps a session that sends an octet now and then, and reads so much at a time.
+    async fn held(unread: Duration, whole: Duration, reads: usize) -> Duration {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let start = Instant::now();
+        let end = start + whole;
+        let peer = tokio::spawn(async move {
+            let mut buffer = vec![0; reads];
+            while peer.write_all(&[1]).await.is_ok() {
+                let _ = peer.try_read(&mut buffer);
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        });
+        let driven = tokio::spawn(async move {
+            let mut machine = Writer { closed: false };
+            drive(&mut machine, &mut stream, start, Bounds { unread, end }).await;
+        });
+        let ended = tokio::time::timeout(Duration::from_secs(10), driven).await;
+        peer.abort();
+        ended.expect("it ends").unwrap();
+        start.elapsed()
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_peer_that_sends_and_never_reads_is_left() {
+        let (short, long) = (Duration::from_millis(500), Duration::from_secs(30));
+        assert!(held(short, long, 0).await >= short);
+        assert!(held(long, short, 0).await >= short);
+        // Who reads slowly is waited for, but not beyond the end of the session.
+        let whole = Duration::from_secs(2);
+        assert!(held(short, whole, 1 << 20).await >= whole);
+    }
+}

@@ -50,6 +50,8 @@ pub struct Report {
     pub refused: u64,
     /// Calls that failed, one after the other.
     pub failures: u32,
+    /// Times that fetching was given up, one after the other.
+    pub fetch_failures: u32,
     /// What went wrong last, and when, in Unix seconds.
     pub last_error: Option<(u64, String)>,
     /// Until when it is left alone, and why.
@@ -88,6 +90,26 @@ pub fn ago(now: u64, then: u64) -> String {
     }
 }
 
+/// What somebody else wrote, as one line of moderate length that can't control a terminal or pretend to be more lines.
+pub(crate) fn plain(text: &str) -> String {
+    let mut shown: String = text
+        .chars()
+        .take(LINE_MAX)
+        .map(|c| if c.is_control() || turns(c) { '\u{fffd}' } else { c })
+        .collect();
+    if text.chars().nth(LINE_MAX).is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
+/// Characters that end a line or change its direction.
+fn turns(c: char) -> bool {
+    matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+const LINE_MAX: usize = 240;
+
 impl Report {
     /// What a server that starts makes of it.
     pub(super) fn begin(&mut self, name: &str, recon: &str) {
@@ -96,5 +118,25 @@ impl Report {
         self.state = "waiting".to_owned();
         self.queue = 0;
         self.failures = 0;
+        self.fetch_failures = 0;
+    }
+
+    /// How many failures in a row are a reason to call less often.
+    pub(super) fn setbacks(&self) -> u32 {
+        self.failures.max(self.fetch_failures)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_others_stay_in_their_line() {
+        assert_eq!(
+            plain("a\u{1b}[2J\nb\r\u{202e}ü"),
+            "a\u{fffd}[2J\u{fffd}b\u{fffd}\u{fffd}ü"
+        );
+        assert_eq!(plain(&"x".repeat(65_536)).chars().count(), LINE_MAX + 1);
     }
 }
