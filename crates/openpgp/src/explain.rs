@@ -84,6 +84,7 @@ fn signature_reason(signature: &Attached) -> &'static str {
         () if !facts.has(Fact::Readable) => "it cannot be read",
         () if facts.has(Fact::Local) => "it is marked as not for publication",
         () if !facts.has(Fact::Fitting) => "a signature of this type does not belong there",
+        () if facts.has(Fact::Unverified) => "the certificate has more signatures than are verified at once",
         () if facts.has(Fact::BackSignatureMissing) => "it binds for signing without the subkey's consent",
         () if facts.has(Fact::Own) && facts.has(Fact::Unverifiable) => "nobody can verify its algorithm here",
         () if facts.has(Fact::Own) => "it claims to be the owner's and is not valid",
