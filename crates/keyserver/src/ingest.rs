@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::formats::{self, OPENPGP};
 use keyrink_openpgp::armor::{self, ArmorError};
 use keyrink_openpgp::cert::{Cert, Component};
-use keyrink_openpgp::explain;
+use keyrink_openpgp::explain::Explanation;
 use keyrink_openpgp::merge::merge;
 use keyrink_openpgp::packet::key::Fingerprint;
 use keyrink_openpgp::packet::signature::Signature;
@@ -260,6 +260,7 @@ impl Ingest {
         let trimmed = self.limits.trim(&mut cert);
         let mut dropped: Vec<Dropped> = dropped
             .iter()
+            .take(DROPPED_MAX)
             .map(|packet| Dropped {
                 part: format!("packet of type {} with {} octets", packet.tag, packet.octets),
                 reason: packet.reason.to_string(),
@@ -381,17 +382,14 @@ impl Prepared {
     /// part is shown is a matter of the whole certificate.
     fn dropped(&self) -> Vec<Dropped> {
         let whole = self.known.clone().and_then(|known| merge(known, self.cert.clone()));
-        let still_hidden: Option<BTreeSet<String>> = whole.map(|whole| {
-            let hidden = explain::hidden(&whole, usize::MAX);
-            hidden.into_iter().map(|hidden| hidden.part).collect()
+        let whole = whole.as_ref().map(Explanation::of);
+        let explanation = Explanation::of(&self.cert);
+        let hidden = explanation.hidden();
+        let hidden = hidden.filter(|hidden| whole.as_ref().is_none_or(|whole| whole.hides(hidden)));
+        let hidden = hidden.map(|hidden| Dropped {
+            part: hidden.part(),
+            reason: hidden.reason().to_owned(),
         });
-        let hidden = explain::hidden(&self.cert, usize::MAX).into_iter();
-        let hidden = hidden
-            .filter(|hidden| still_hidden.as_ref().is_none_or(|parts| parts.contains(&hidden.part)))
-            .map(|hidden| Dropped {
-                part: hidden.part,
-                reason: hidden.reason.to_owned(),
-            });
         self.dropped.iter().cloned().chain(hidden).take(DROPPED_MAX).collect()
     }
 }

@@ -70,7 +70,21 @@ impl Verifier {
             Key::Fixed(parts) => parts.iter().all(|part| part.verify(digest, &mut value)).into(),
         }
     }
+
+    /// What checking one signature costs, in steps of 1 to 4 ns: a number that depends on the key only.
+    pub fn work(&self) -> u64 {
+        match &self.key {
+            Key::Rsa(key) => key.work(),
+            Key::Dsa(key) => key.work(),
+            Key::Ecdsa(_) => ECDSA_WORK,
+            Key::EddsaLegacy(key) => key.work(),
+            Key::Fixed(parts) => parts.iter().map(fixed::Key::work).sum(),
+        }
+    }
 }
+
+/// The slowest curve counts for all.
+const ECDSA_WORK: u64 = 1 << 18;
 
 /// What checking a signature found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,6 +129,11 @@ enum Key {
 /// of the exponent. RSA-4096 may have an exponent of 2048 bits, RSA-16384 one of 128.
 fn affordable(modulus_bits: u32, exponent_bits: u32) -> bool {
     u64::from(modulus_bits).pow(2) * u64::from(exponent_bits) <= 1 << 35
+}
+
+/// The same as [`Verifier::work`].
+fn power_work(modulus_bits: u32, exponent_bits: u32) -> u64 {
+    (u64::from(modulus_bits).pow(2) * u64::from(exponent_bits)) >> 12
 }
 
 const MODULUS_BITS_MAX: u32 = 16_384;

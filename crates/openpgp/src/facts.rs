@@ -46,6 +46,8 @@ pub enum Fact {
     BackSignatureMissing = 1 << 8,
     /// A revocation that also holds for the past.
     Hard = 1 << 9,
+    /// Not looked at: its certificate takes more work than one may. Ends when some copy comes with a verdict.
+    Unverified = 1 << 10,
 }
 
 impl Facts {
@@ -96,8 +98,9 @@ impl Facts {
 
     /// Facts of the same packet in the same place that arrived in two copies.
     pub fn join(&self, other: &Self) -> Self {
+        let unverified = Fact::Unverified as u16;
         Self {
-            bits: self.bits | other.bits,
+            bits: (self.bits | other.bits) & !unverified | self.bits & other.bits & unverified,
             ..*self
         }
     }

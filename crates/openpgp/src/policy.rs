@@ -229,7 +229,7 @@ fn is_shown_component(component: &Component) -> bool {
 enum Worth {
     /// Proves nothing to anybody.
     Junk,
-    /// Somebody else's, or by an algorithm that nobody knows here.
+    /// Somebody else's, by an algorithm that nobody knows here, or not looked at.
     Unproven,
     /// The owner's, and valid.
     Own,
@@ -281,7 +281,7 @@ fn fold_copies(cert: &mut Cert) {
 fn worth(facts: &Facts) -> Worth {
     if facts.own_valid() {
         Worth::Own
-    } else if facts.plausible() || facts.has(Fact::Unverifiable) {
+    } else if facts.plausible() || facts.has(Fact::Unverifiable) || facts.has(Fact::Unverified) {
         Worth::Unproven
     } else {
         Worth::Junk

@@ -4,33 +4,47 @@
 //! those of others can't be (their keys are elsewhere), so they are only checked for plausibility: whether the two
 //! clear octets of the digest fit the place where they stand. Wrong clear octets reject everything but version 4
 //! self-signatures without public-key work; those are verified all the same, since clients do so.
+//!
+//! Whoever makes a certificate decides how much there is to verify, so the [`Work`] on one is bounded. What is left over
+//! is stored with the fact [`Fact::Unverified`]: peers get it, users don't. When the certificate comes again, the
+//! verdicts in the store cost nothing, and the bound is spent on what was left over.
+
+mod hashing;
 
 use crate::cert::{Attached, Cert, Component};
-use crate::crypto::digest::{Digest, Hasher};
+use crate::crypto::digest::Digest;
 use crate::crypto::{Check, KeyUnusable, Verifier};
 use crate::facts::{Fact, Facts};
 use crate::packet::key::{Fingerprint, Key, KeyId};
 use crate::packet::signature::{Signature, kind};
 use crate::packet::tag;
+use hashing::{Begun, Place};
 
 /// Finds the facts about all signatures of `cert`. Those that `known`, an older copy, has in the same place are
 /// taken over.
 pub fn verify(cert: &mut Cert, known: Option<&Cert>) {
-    let Cert { components } = cert;
-    let Some((primary, rest)) = components.split_first_mut() else {
+    let Some(primary) = cert.components.first().map(|primary| primary.body.clone()) else {
         return;
     };
-    let body = primary.body.clone();
-    let Ok(key) = Key::read(&body) else { return };
-    let mut owner = Owner {
-        fingerprint: key.fingerprint(),
-        key_id: key.key_id(),
-        key: &key,
-        verifier: None,
-    };
-    for component in std::iter::once(primary).chain(rest) {
+    let Ok(key) = Key::read(&primary) else { return };
+    let mut owner = Owner::new(&key);
+    let mut claims = Vec::new();
+    for (at, component) in cert.components.iter_mut().enumerate() {
         let known = known.and_then(|cert| find(cert, component));
-        verify_component(&mut owner, component, known);
+        look(&mut owner, component, known, |claim| claims.push(Claim { at, ..claim }));
+    }
+    // The sort is stable: on every node the same signatures are left over.
+    claims.sort_by_key(|claim| !claim.matches);
+    for claim in claims {
+        let component = &cert.components[claim.at];
+        let facts = owner.check(component, &claim);
+        cert.components[claim.at].signatures[claim.nth].facts = facts;
+    }
+    for component in &mut cert.components {
+        let witnessed = component.is_bound();
+        for attached in &mut component.signatures {
+            attached.facts.note(Fact::Witnessed, witnessed);
+        }
     }
 }
 
@@ -41,11 +55,13 @@ pub fn place(cert: &mut Cert, signature: &[u8]) -> bool {
         return false;
     };
     let key = cert.key();
-    let fits = |component: &Component| {
-        fits_place(component.tag, read.kind)
-            && digest(&read, &key, component).is_some_and(|digest| digest.as_bytes()[..2] == read.digest_prefix)
+    let (mut begun, mut work) = (Begun::new(&key), Work::default());
+    let mut fits = |component: &Component| {
+        let fitting = fits_place(component.tag, read.kind);
+        let digest = fitting.then(|| Place::new(component).digest(&read, &mut begun, &mut work));
+        matches!(digest, Some(Ok(Some(digest))) if digest.as_bytes()[..2] == read.digest_prefix)
     };
-    let Some(at) = cert.components.iter().position(fits) else {
+    let Some(at) = cert.components.iter().position(&mut fits) else {
         return false;
     };
     let list = &mut cert.components[at].signatures;
@@ -55,47 +71,149 @@ pub fn place(cert: &mut Cert, signature: &[u8]) -> bool {
     true
 }
 
+/// What one certificate may cost, counted and not timed, so that every node stops at the same place.
+///
+/// Several times more than any certificate of today's networks needs. Spending all of it takes some seconds.
+struct Work {
+    /// Octets yet to be hashed.
+    octets: u64,
+    /// Public-key work yet to be done, as [`Verifier::work`] measures it.
+    public_key: u64,
+}
+
+/// The [`Work`] is done; the signature at hand remains unverified.
+#[derive(Debug)]
+struct Spent;
+
+/// Octets hashed for one certificate.
+const HASHED_OCTETS_MAX: u64 = 512 << 20;
+/// Public-key work for one certificate: 30 000 signatures of RSA-4096, 65 000 of Ed25519, 4 000 of DSA with 2048 bits.
+const PUBLIC_KEY_WORK_MAX: u64 = 1 << 31;
+/// Signatures tried on one user attribute: of the owner's as many, and of others'. Users see none of them.
+const ATTRIBUTE_SIGNATURES_MAX: usize = 256;
+
+impl Default for Work {
+    fn default() -> Self {
+        Self {
+            octets: HASHED_OCTETS_MAX,
+            public_key: PUBLIC_KEY_WORK_MAX,
+        }
+    }
+}
+
+impl Work {
+    fn hash(&mut self, octets: usize) -> Result<(), Spent> {
+        self.octets = self.octets.checked_sub(octets as u64).ok_or(Spent)?;
+        Ok(())
+    }
+
+    fn open(&mut self, verifier: &Verifier) -> Result<(), Spent> {
+        self.public_key = self.public_key.checked_sub(verifier.work()).ok_or(Spent)?;
+        Ok(())
+    }
+}
+
+/// A signature that must be verified because it says that it is the owner's, or nothing else is possible.
+struct Claim {
+    /// Places of the component and of the signature on it.
+    at: usize,
+    nth: usize,
+    digest: Digest,
+    /// Its clear octets fit.
+    matches: bool,
+}
+
 /// The primary key, made ready for verification when it is first needed.
 struct Owner<'a> {
     key: &'a Key<'a>,
     fingerprint: Fingerprint,
     key_id: KeyId,
     verifier: Option<Result<Verifier, KeyUnusable>>,
+    begun: Begun<'a>,
+    work: Work,
 }
 
-impl Owner<'_> {
-    fn verifier(&mut self) -> Result<&Verifier, KeyUnusable> {
-        let key = self.key;
-        let verifier = self
-            .verifier
-            .get_or_insert_with(|| Verifier::new(key.algorithm, key.material));
-        verifier.as_ref().map_err(|unusable| *unusable)
+impl<'a> Owner<'a> {
+    fn new(key: &'a Key<'a>) -> Self {
+        Self {
+            fingerprint: key.fingerprint(),
+            key_id: key.key_id(),
+            key,
+            verifier: None,
+            begun: Begun::new(key),
+            work: Work::default(),
+        }
     }
 
     fn is_issuer_of(&self, signature: &Signature<'_>) -> bool {
         signature.issuers.contains(&self.key_id) || signature.issuer_fingerprints.contains(&self.fingerprint.as_bytes())
     }
-}
 
-fn verify_component(owner: &mut Owner<'_>, component: &mut Component, known: Option<&Component>) {
-    let mut signatures = std::mem::take(&mut component.signatures);
-    for attached in &mut signatures {
-        attached.facts = known
-            .and_then(|known| {
-                known
-                    .signatures
-                    .binary_search_by(|other| other.body.cmp(&attached.body))
-                    .ok()
-                    .map(|at| (known, at))
-            })
-            .map(|(known, at)| known.signatures[at].facts)
-            .unwrap_or_else(|| facts(owner, component, &attached.body));
+    /// Facts of a signature that takes public-key work.
+    fn check(&mut self, component: &Component, claim: &Claim) -> Facts {
+        let attached = &component.signatures[claim.nth];
+        let mut facts = attached.facts;
+        let Some(signature) = Signature::read(&attached.body) else {
+            return facts;
+        };
+        let Ok((check, missing)) = self.verdict(component, &signature, claim) else {
+            facts.note(Fact::Unverified, true);
+            return facts;
+        };
+        facts.note(Fact::Own, check == Check::Valid);
+        facts.note(Fact::Valid, check == Check::Valid);
+        facts.note(Fact::Unverifiable, check == Check::Unsupported);
+        facts.note(Fact::BackSignatureMissing, missing);
+        facts
     }
-    let witnessed = signatures.iter().any(|attached| attached.facts.binds());
-    for attached in &mut signatures {
-        attached.facts.note(Fact::Witnessed, witnessed);
+
+    /// What the primary key says, and whether the subkey's consent is missing.
+    fn verdict(
+        &mut self,
+        component: &Component,
+        signature: &Signature<'_>,
+        claim: &Claim,
+    ) -> Result<(Check, bool), Spent> {
+        if !claim.matches && signature.version != 4 {
+            return Ok((Check::Invalid, false));
+        }
+        let key = self.key;
+        let verifier = self
+            .verifier
+            .get_or_insert_with(|| Verifier::new(key.algorithm, key.material));
+        let check = match verifier {
+            Ok(verifier) => {
+                self.work.open(verifier)?;
+                verifier.verify(
+                    signature.algorithm,
+                    signature.hash,
+                    claim.digest.as_bytes(),
+                    signature.value,
+                )
+            }
+            Err(KeyUnusable::Unsupported) => Check::Unsupported,
+            Err(KeyUnusable::Malformed) => Check::Invalid,
+        };
+        let needs_consent =
+            check == Check::Valid && signature.kind == kind::SUBKEY_BINDING && needs_back_signature(signature);
+        let missing = needs_consent && !self.has_back_signature(component, signature)?;
+        Ok((check, missing))
     }
-    component.signatures = signatures;
+
+    fn has_back_signature(&mut self, component: &Component, binding: &Signature<'_>) -> Result<bool, Spent> {
+        let embedded = binding.embedded.and_then(Signature::read);
+        let Some((signature, subkey)) = embedded.zip(component.key()) else {
+            return Ok(false);
+        };
+        let digest = Place::new(component).digest(&signature, &mut self.begun, &mut self.work)?;
+        let verifier = Verifier::new(subkey.algorithm, subkey.material).ok();
+        let Some((digest, verifier)) = digest.zip(verifier) else {
+            return Ok(false);
+        };
+        self.work.open(&verifier)?;
+        let check = verifier.verify(signature.algorithm, signature.hash, digest.as_bytes(), signature.value);
+        Ok(signature.kind == kind::PRIMARY_BINDING && check != Check::Invalid)
+    }
 }
 
 fn find<'a>(cert: &'a Cert, component: &Component) -> Option<&'a Component> {
@@ -106,57 +224,79 @@ fn find<'a>(cert: &'a Cert, component: &Component) -> Option<&'a Component> {
     Some(&cert.components[at])
 }
 
-fn facts(owner: &mut Owner<'_>, component: &Component, body: &[u8]) -> Facts {
-    let mut facts = Facts::default();
-    let Some(signature) = Signature::read(body) else {
-        return facts;
+/// The verdict in an older copy.
+fn verdict_in(known: &Component, body: &[u8]) -> Option<Facts> {
+    let at = known
+        .signatures
+        .binary_search_by(|other| (*other.body).cmp(body))
+        .ok()?;
+    let facts = known.signatures[at].facts;
+    (!facts.has(Fact::Unverified)).then_some(facts)
+}
+
+/// Finds what can be found without public-key work, and hands over what needs it.
+fn look(owner: &mut Owner<'_>, component: &mut Component, known: Option<&Component>, mut claim: impl FnMut(Claim)) {
+    let mut signatures = std::mem::take(&mut component.signatures);
+    let mut place = Place::new(component);
+    let mut room = if component.tag == tag::USER_ATTRIBUTE {
+        [ATTRIBUTE_SIGNATURES_MAX; 2]
+    } else {
+        [usize::MAX; 2]
     };
+    for (nth, attached) in signatures.iter_mut().enumerate() {
+        if let Some(facts) = known.and_then(|known| verdict_in(known, &attached.body)) {
+            attached.facts = facts;
+            continue;
+        }
+        attached.facts = Facts::default();
+        let Some(signature) = Signature::read(&attached.body) else {
+            continue;
+        };
+        attached.facts = claims_of(&signature, component.tag);
+        let own = owner.is_issuer_of(&signature);
+        attached.facts.note(Fact::Own, own);
+        // Whatever the digest of a signature that does not belong here, nobody will see it.
+        if !attached.facts.has(Fact::Fitting) {
+            continue;
+        }
+        let room = &mut room[usize::from(own)];
+        let digest = match room.checked_sub(1) {
+            Some(_) => place.digest(&signature, &mut owner.begun, &mut owner.work),
+            None => Err(Spent),
+        };
+        *room = room.saturating_sub(1);
+        let Ok(digest) = digest else {
+            attached.facts.note(Fact::Unverified, true);
+            continue;
+        };
+        let matches = digest.is_some_and(|digest| digest.as_bytes()[..2] == signature.digest_prefix);
+        attached.facts.note(Fact::DigestMatches, matches);
+        attached.facts.note(Fact::Unverifiable, digest.is_none());
+        let anonymous = signature.issuers.is_empty() && signature.issuer_fingerprints.is_empty();
+        if let Some(digest) = digest.filter(|_| own || anonymous && matches) {
+            claim(Claim {
+                at: 0,
+                nth,
+                digest,
+                matches,
+            });
+        }
+    }
+    component.signatures = signatures;
+}
+
+/// What the packet says of itself.
+fn claims_of(signature: &Signature<'_>, component: u8) -> Facts {
+    let mut facts = Facts::default();
     facts.kind = signature.kind;
     facts.created = signature.claims.created.unwrap_or_default();
     facts.expires = signature.expires().unwrap_or_default();
     facts.issuer = signature.issuer().unwrap_or_default();
     facts.note(Fact::Readable, true);
     facts.note(Fact::Local, signature.claims.local);
-    let fitting = fits_place(component.tag, signature.kind);
-    facts.note(Fact::Fitting, fitting);
+    facts.note(Fact::Fitting, fits_place(component, signature.kind));
     facts.note(Fact::Hard, is_revocation(signature.kind) && signature.revokes_hard());
-
-    let digest = digest(&signature, owner.key, component);
-    let matches = digest
-        .as_ref()
-        .is_some_and(|digest| digest.as_bytes()[..2] == signature.digest_prefix);
-    facts.note(Fact::DigestMatches, matches);
-    let unsigned = signature.issuers.is_empty() && signature.issuer_fingerprints.is_empty();
-    let claims = owner.is_issuer_of(&signature);
-    if fitting && (claims || unsigned && matches) {
-        let check = check_own(owner, &signature, digest.as_ref(), matches);
-        facts.note(Fact::Own, claims || check == Check::Valid);
-        facts.note(Fact::Valid, check == Check::Valid);
-        facts.note(Fact::Unverifiable, check == Check::Unsupported);
-        let missing = signature.kind == kind::SUBKEY_BINDING
-            && check == Check::Valid
-            && needs_back_signature(&signature)
-            && !has_back_signature(owner.key, component, &signature);
-        facts.note(Fact::BackSignatureMissing, missing);
-    } else {
-        facts.note(Fact::Own, claims);
-        facts.note(Fact::Unverifiable, digest.is_none());
-    }
     facts
-}
-
-fn check_own(owner: &mut Owner<'_>, signature: &Signature<'_>, digest: Option<&Digest>, matches: bool) -> Check {
-    let Some(digest) = digest else {
-        return Check::Unsupported;
-    };
-    if !matches && signature.version != 4 {
-        return Check::Invalid;
-    }
-    match owner.verifier() {
-        Ok(verifier) => verifier.verify(signature.algorithm, signature.hash, digest.as_bytes(), signature.value),
-        Err(KeyUnusable::Unsupported) => Check::Unsupported,
-        Err(KeyUnusable::Malformed) => Check::Invalid,
-    }
 }
 
 /// Does this type of signature belong on this type of packet?
@@ -188,67 +328,69 @@ fn needs_back_signature(binding: &Signature<'_>) -> bool {
         .is_some_and(|flags| flags & MAY_SIGN != 0)
 }
 
-fn has_back_signature(primary: &Key<'_>, component: &Component, binding: &Signature<'_>) -> bool {
-    let check = || {
-        let signature = Signature::read(binding.embedded?)?;
-        let subkey = component.key()?;
-        let digest = digest(&signature, primary, component)?;
-        let verifier = Verifier::new(subkey.algorithm, subkey.material).ok()?;
-        let check = verifier.verify(signature.algorithm, signature.hash, digest.as_bytes(), signature.value);
-        Some(signature.kind == kind::PRIMARY_BINDING && check != Check::Invalid)
-    };
-    check().unwrap_or(false)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::merge::merge;
 
-/// The digest of a signature in its place (RFC 9580 §5.2.4); `None` if the hash or the key can't be hashed.
-fn digest(signature: &Signature<'_>, primary: &Key<'_>, component: &Component) -> Option<Digest> {
-    let mut hasher = Hasher::new(signature.hash)?;
-    if signature.version == 6 && signature.salt.len() != salt_octets(signature.hash)? {
-        return None;
-    }
-    hasher.update(signature.salt);
-    feed_key(&mut hasher, primary)?;
-    match component.tag {
-        tag::PUBLIC_KEY => {}
-        tag::PUBLIC_SUBKEY => feed_key(&mut hasher, &component.key()?)?,
-        tag => {
-            if signature.version >= 4 {
-                let mark = if tag == tag::USER_ID { 0xB4 } else { 0xD1 };
-                hasher.update(&[mark]);
-                hasher.update(&u32::try_from(component.body.len()).ok()?.to_be_bytes());
-            }
-            hasher.update(&component.body);
-        }
-    }
-    hasher.update(signature.hashed);
-    let length = signature.hashed.len() as u64;
-    match signature.version {
-        4 | 6 => {
-            hasher.update(&[signature.version, 0xFF]);
-            hasher.update(&(length as u32).to_be_bytes());
-        }
-        5 => {
-            hasher.update(&[5, 0xFF]);
-            hasher.update(&length.to_be_bytes());
-        }
-        _ => {}
-    }
-    Some(hasher.finish())
-}
+    const KEY: [u8; 8] = [4, 0, 0, 0, 1, 99, 7, 7];
+    const MEBIBYTE: usize = 1 << 20;
 
-fn feed_key(hasher: &mut Hasher, key: &Key<'_>) -> Option<()> {
-    let (head, head_octets, core) = key.framed()?;
-    hasher.update(&head[..head_octets]);
-    hasher.update(core);
-    Some(())
-}
+    /// Signatures of nobody that differ in their values.
+    fn version_4(n: u16) -> Attached {
+        let [high, low] = n.to_be_bytes();
+        Attached::new(&[4, 0x10, 22, 14, 0, 0, 0, 0, high, low, 0, 0, 0, 0])
+    }
 
-/// Octets of salt that a version 6 signature has (RFC 9580 §9.5).
-fn salt_octets(hash: u8) -> Option<usize> {
-    match hash {
-        8 | 11 | 12 => Some(16),
-        9 => Some(24),
-        10 | 14 => Some(32),
-        _ => None,
+    fn version_6(n: u16) -> Attached {
+        let head = [6, 0x10, 27, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 16];
+        Attached::new(&[&head[..], &[0; 14], &n.to_be_bytes()].concat())
+    }
+
+    fn cert(tag: u8, signatures: Vec<Attached>) -> Cert {
+        let mut component = Component::new(tag, &vec![7; MEBIBYTE]);
+        component.signatures = signatures;
+        Cert::new(vec![Component::new(tag::PUBLIC_KEY, &KEY), component]).unwrap()
+    }
+
+    fn unverified(cert: &Cert) -> usize {
+        let all = cert.components().iter().flat_map(|component| &component.signatures);
+        all.filter(|signature| signature.facts.has(Fact::Unverified)).count()
+    }
+
+    #[test]
+    fn what_signatures_share_is_hashed_once() {
+        let key = Key::read(&KEY).unwrap();
+        let mut owner = Owner::new(&key);
+        let mut cert = cert(tag::USER_ID, (0..1000).map(version_4).collect());
+        look(&mut owner, &mut cert.components[1], None, |_| {});
+        assert_eq!(unverified(&cert), 0);
+        let hashed = HASHED_OCTETS_MAX - owner.work.octets;
+        assert!(hashed < MEBIBYTE as u64 + 10_000, "{hashed} octets hashed");
+    }
+
+    #[test]
+    fn what_is_left_over_is_verified_when_it_comes_again() {
+        let possible = HASHED_OCTETS_MAX as usize / (MEBIBYTE + KEY.len());
+        let sent = cert(tag::USER_ID, (0..possible as u16 + 100).map(version_6).collect());
+        let (mut first, mut second) = (sent.clone(), sent.clone());
+        verify(&mut first, None);
+        assert_eq!(unverified(&first), 100);
+        let mut out = Vec::new();
+        first.write(crate::project::Projection::Served, &mut out);
+        assert!(out.is_empty());
+        assert_eq!(unverified(&Cert::decode(&first.encode()).unwrap()), 100);
+        verify(&mut second, Some(&first));
+        assert_eq!(unverified(&second), 0);
+        assert_eq!(merge(first.clone(), second.clone()), Some(second.clone()));
+        assert_eq!(merge(second.clone(), first), Some(second));
+    }
+
+    #[test]
+    fn of_a_user_attribute_some_signatures_are_tried() {
+        let count = ATTRIBUTE_SIGNATURES_MAX as u16 + 10;
+        let mut cert = cert(tag::USER_ATTRIBUTE, (0..count).map(version_4).collect());
+        verify(&mut cert, None);
+        assert_eq!(unverified(&cert), 10);
     }
 }

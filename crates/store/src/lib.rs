@@ -91,9 +91,13 @@ pub trait Store: Send + Sync {
     fn ready(&self) -> Result<(), StoreError>;
 }
 
+/// Octets of data after which a page of records ends.
+pub const PAGE_OCTETS: usize = 8 << 20;
+
 /// A consistent read view for work on the whole store: dump, check, building trees.
 pub trait Snapshot {
-    /// Records after `after` in order of their ids, at most `limit` of them.
+    /// Records after `after` in order of their ids, at most `limit` of them. Fewer if they are long: the page ends with
+    /// the record that makes it [`PAGE_OCTETS`] or more.
     fn records(&self, realm: Realm, after: Option<&RecordId>, limit: usize) -> Result<Vec<Stored>, StoreError>;
     /// Rows of the term table after `after`, in the order of (kind, text, id), at most `limit` of them.
     fn terms(

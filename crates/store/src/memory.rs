@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::batch::{Edit, Kept, Plan, difference, now};
 use crate::{
-    Applied, Batch, ChangeRow, Dataset, Element, Realm, RecordId, Refusal, Snapshot, Store, StoreError, Stored, Term,
-    Vector,
+    Applied, Batch, ChangeRow, Dataset, Element, PAGE_OCTETS, Realm, RecordId, Refusal, Snapshot, Store, StoreError,
+    Stored, Term, Vector,
 };
 
 /// A store that lives as long as its value.
@@ -199,7 +199,13 @@ impl Snapshot for Frozen {
             .records
             .iter()
             .filter(|((r, id), _)| *r == realm && after.is_none_or(|a| id > a));
-        Ok(records.take(limit).map(|(_, kept)| kept.stored.clone()).collect())
+        let mut octets = 0;
+        let page = records.take(limit).take_while(|(_, kept)| {
+            let room = octets < PAGE_OCTETS;
+            octets += kept.stored.data.len();
+            room
+        });
+        Ok(page.map(|(_, kept)| kept.stored.clone()).collect())
     }
 
     fn terms(

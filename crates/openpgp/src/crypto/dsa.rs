@@ -2,7 +2,7 @@
 
 use super::aws_lc::{Integer, Modulus};
 use super::fields::Fields;
-use super::{Check, KeyUnusable, MODULUS_BITS_MAX, affordable};
+use super::{Check, KeyUnusable, MODULUS_BITS_MAX, affordable, power_work};
 
 pub(super) struct Key {
     modulus: Modulus,
@@ -28,6 +28,10 @@ impl Key {
             generator,
             public,
         })
+    }
+
+    pub(super) fn work(&self) -> u64 {
+        power_work(self.modulus.value().bits(), 2 * self.order.value().bits())
     }
 
     pub(super) fn verify(&self, digest: &[u8], value: &mut Fields) -> Check {

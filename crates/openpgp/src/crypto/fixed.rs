@@ -55,6 +55,14 @@ impl Key {
         }
     }
 
+    pub(super) fn work(&self) -> u64 {
+        match self.scheme {
+            Scheme::Ed25519(_) => 1 << 15,
+            Scheme::AwsLc(_) => 1 << 17,
+            Scheme::Rare(_) => 1 << 19,
+        }
+    }
+
     /// Checks the next signature of this kind in `value`.
     pub(super) fn verify(&self, digest: &[u8], value: &mut Fields) -> bool {
         let Ok(signature) = value.octets(self.signature_octets) else {

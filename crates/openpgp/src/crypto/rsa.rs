@@ -5,7 +5,7 @@
 
 use super::aws_lc::{Integer, Modulus};
 use super::fields::Fields;
-use super::{Check, KeyUnusable, MODULUS_BITS_MAX, affordable};
+use super::{Check, KeyUnusable, MODULUS_BITS_MAX, affordable, power_work};
 
 pub(super) struct Key {
     modulus: Modulus,
@@ -25,6 +25,10 @@ impl Key {
         }
         let modulus = Modulus::new(modulus).ok_or(KeyUnusable::Malformed)?;
         Ok(Self { modulus, exponent })
+    }
+
+    pub(super) fn work(&self) -> u64 {
+        power_work(self.modulus.value().bits(), self.exponent.bits())
     }
 
     /// A value shorter than the modulus counts as padded with zeros, a longer one is invalid even if only zeros make

@@ -2,7 +2,7 @@
 
 use super::Check;
 use super::toy::{LINES, TOYS, batch, change, element, elements, found, id, put, record, terms, word};
-use crate::{Dataset, Decision, Element, RecordId, Refusal, Store, Term};
+use crate::{Dataset, Decision, Element, PAGE_OCTETS, Record, RecordId, Refusal, Store, Term};
 
 pub(crate) const CHECKS: &[Check] = &[
     ("get answers in the order asked", in_order),
@@ -13,6 +13,7 @@ pub(crate) const CHECKS: &[Check] = &[
     ("a range of elements comes with its changes", range),
     ("refusals are kept by source until they are forgotten", refusals),
     ("rows of a snapshot come in order, page by page", paged_rows),
+    ("pages of long records are short", long_pages),
     ("elements come in the order of their bytes", order_of_bytes),
     ("a snapshot stays as it was", frozen),
     ("a store that works is ready", ready),
@@ -188,6 +189,25 @@ fn paged_rows(store: &dyn Store) {
         }
         assert!(ids.len() == 41 && ids.is_sorted(), "records in pages of {step}");
     }
+}
+
+fn long_pages(store: &dyn Store) {
+    for number in 0..5 {
+        let long = Record {
+            data: vec![7; PAGE_OCTETS / 2],
+            ..record("long")
+        };
+        change(store, number, Some(long)).unwrap();
+    }
+    let view = store.snapshot().unwrap();
+    let (mut after, mut pages) = (None, Vec::new());
+    loop {
+        let page = view.records(TOYS, after.as_ref(), 500).unwrap();
+        let Some(last) = page.last() else { break };
+        after = Some(last.id.clone());
+        pages.push(page.len());
+    }
+    assert_eq!(pages, [2, 2, 1]);
 }
 
 fn order_of_bytes(store: &dyn Store) {

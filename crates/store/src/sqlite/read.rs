@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::fault::Fault;
-use crate::{ChangeRow, Dataset, Element, Realm, RecordId, Refusal, StoreError, Stored, Term, Vector};
+use crate::{ChangeRow, Dataset, Element, PAGE_OCTETS, Realm, RecordId, Refusal, StoreError, Stored, Term, Vector};
 
 /// Runs `read` inside one read transaction, so that all its statements see the same state.
 pub(super) fn consistent<T>(
@@ -179,8 +179,16 @@ pub(super) fn records(
         "SELECT id, policy, created, modified, data FROM record WHERE realm = ?1 AND id > ?2 ORDER BY id LIMIT ?3",
     )?;
     let after = after.map_or(&[][..], RecordId::as_bytes);
-    let rows = statement.query_map(params![realm.0, after, sql_limit(limit)], stored)?;
-    Ok(rows.collect::<Result<_, _>>()?)
+    let mut rows = statement.query(params![realm.0, after, sql_limit(limit)])?;
+    let (mut page, mut octets) = (Vec::new(), 0);
+    while octets < PAGE_OCTETS
+        && let Some(row) = rows.next()?
+    {
+        let stored = stored(row)?;
+        octets += stored.data.len();
+        page.push(stored);
+    }
+    Ok(page)
 }
 
 /// Rows of one term lie in the order of `rec`, so a page is read to the end of its last term and then sorted by id.
