@@ -182,8 +182,12 @@ section! {
         /// The longest request body, in octets: the most one submission can hold.
         body_octets: NonZeroU64 = nonzero64(16 << 20);
         /// Octets of all submissions that are taken at the same time, which bounds the memory they need; later ones
-        /// wait, and are asked to come again if that takes long.
+        /// wait, and are asked to come again if that takes long. One address (IPv6: one network of 64 bits) gets at
+        /// most a quarter, but always one body.
         submissions_octets: NonZeroU64 = nonzero64(128 << 20);
+        /// Octets of all answers that are made and sent at the same time, small ones aside; later ones wait, and the
+        /// client is asked to come again if that takes long. One address gets at most a quarter.
+        answers_octets: NonZeroU64 = nonzero64(256 << 20);
         /// The longest request line and headers of a request together, in octets (at least 8192).
         header_octets: NonZeroU32 = nonzero(32 << 10);
         /// Seconds a client may take to send its headers; also how long a connection may wait between requests.

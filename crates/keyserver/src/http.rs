@@ -1,6 +1,6 @@
 //! The web server, in the order a request passes: [`server`] (sockets, TLS, limits), [`request_line`] (repair),
 //! [`answer`] (headers, time limit, metrics around every answer; `own_answers` for those that hyper gives), [`routes`],
-//! then the handlers, which take their parameters from [`query`], their bodies from [`body`], and ask the store through
+//! then the handlers, which take their parameters from [`query`], their bodies from [`body`] into [`room`] that is bounded, and ask the store through
 //! [`handoff`].
 
 pub mod add;
@@ -19,6 +19,7 @@ mod pages;
 pub mod query;
 mod reply;
 pub mod request_line;
+pub mod room;
 pub mod routes;
 pub(crate) mod search;
 pub mod server;

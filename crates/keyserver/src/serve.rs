@@ -7,6 +7,7 @@ use crate::http::add::{self, Submissions};
 use crate::http::answer::Answers;
 use crate::http::body::BodyLimits;
 use crate::http::hashquery::{self, HashQueries};
+use crate::http::room::Room;
 use crate::http::routes::Routes;
 use crate::http::server::{Server, StartError};
 use crate::http::throttle::Throttle;
@@ -123,6 +124,7 @@ fn hkp(config: &Config, store: &Arc<dyn Store>) -> Routes {
     };
     let ingest = Ingest::new(config, Arc::clone(store));
     let submissions = Submissions::new(ingest, limits, config.http.submissions_octets.get());
+    let answers = Arc::new(Room::new(config.http.answers_octets.get(), 0));
     let queries = HashQueries {
         store: Arc::clone(store),
         limits: BodyLimits {
@@ -130,6 +132,7 @@ fn hkp(config: &Config, store: &Arc<dyn Store>) -> Routes {
             time: body_time,
         },
         throttle: Throttle::new(config.peers.requests_per_second.get()),
+        room: Arc::clone(&answers),
         answer_octets: HASHQUERY_ANSWER_OCTETS,
     };
     let web = Web::new(config, Arc::clone(store));

@@ -49,6 +49,32 @@ fn slow_clients_are_cut_and_others_served_meanwhile() {
 }
 
 #[test]
+fn announced_bodies_take_no_room_from_others() {
+    let node = Node::new();
+    let settings = [
+        "KEYRINK_HTTP_BODY_OCTETS=100000",
+        "KEYRINK_HTTP_SUBMISSIONS_OCTETS=400000",
+    ];
+    let server = node.serve_with(&settings, &[]);
+    let head = "POST /pks/add HTTP/1.1\r\nHost: a\r\nContent-Type: text/plain\r\nContent-Length: 100000\r\n\r\nx";
+    let idle: Vec<TcpStream> = (0..8)
+        .map(|_| {
+            let mut connection = TcpStream::connect(server.http()).unwrap();
+            connection.write_all(head.as_bytes()).unwrap();
+            connection
+        })
+        .collect();
+    thread::sleep(Duration::from_millis(200));
+    let begin = Instant::now();
+    let answer = Client::new(server.http())
+        .add(&generate::certificate(1, 0).armored())
+        .unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
+    drop(idle);
+}
+
+#[test]
 fn a_stop_finishes_what_was_begun() {
     let node = Node::new();
     let mut server = node.serve();

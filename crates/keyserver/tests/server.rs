@@ -10,6 +10,7 @@ use keyrink::config::Config;
 use keyrink::http::answer::Answers;
 use keyrink::http::body::{self, BodyLimits};
 use keyrink::http::query::Query;
+use keyrink::http::room::Room;
 use keyrink::http::routes::Routes;
 use keyrink::http::server::Server;
 use keyrink::http::tls::Certificate;
@@ -385,7 +386,9 @@ async fn half_a_second() -> &'static str {
 
 async fn add(State(limits): State<BodyLimits>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
-    match body::read(&parts.headers, body, limits).await {
+    let room = Room::new(1 << 20, limits.octets);
+    let mut room = room.open([127, 0, 0, 1].into());
+    match body::read(&parts.headers, body, limits, &mut room).await {
         Ok(body) => format!("{} octets", body.len()).into_response(),
         Err(error) => (error.status(), error.to_string()).into_response(),
     }

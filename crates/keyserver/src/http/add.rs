@@ -1,14 +1,16 @@
 //! `POST /pks/add`: submissions, in every form clients send them.
 
+use super::answer::Client;
 use super::body::{self, BodyError, BodyLimits};
 use super::handoff::{blocking, brief};
 use super::query::Query;
+use super::room::Room;
 use super::routes::Routes;
 use crate::ingest::{CertReport, Dropped, Ingest, IngestError, Outcome, Report};
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, Request, StatusCode, header};
+use axum::http::{HeaderValue, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use bytes::Bytes;
@@ -18,8 +20,6 @@ use std::borrow::Cow;
 use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// What submissions need.
 pub struct Submissions {
@@ -27,43 +27,22 @@ pub struct Submissions {
     pub ingest: Ingest,
     /// How much one may send.
     pub limits: BodyLimits,
-    memory: Semaphore,
+    room: Room,
 }
 
 impl Submissions {
     /// Submissions whose bodies together take at most `octets_max` octets; later ones wait.
     pub fn new(ingest: Ingest, limits: BodyLimits, octets_max: u64) -> Self {
-        let largest = kibibytes(limits.octets);
         Self {
             ingest,
             limits,
-            memory: Semaphore::new(kibibytes(octets_max).max(largest) as usize),
+            room: Room::new(octets_max, limits.octets),
         }
-    }
-
-    /// Room for the body of a request, as long as it announces one, else for the longest allowed.
-    async fn room(&self, headers: &HeaderMap) -> Result<SemaphorePermit<'_>, AddError> {
-        let announced = headers
-            .get(header::CONTENT_LENGTH)
-            .and_then(|length| length.to_str().ok()?.parse().ok());
-        let octets = announced.unwrap_or(self.limits.octets).min(self.limits.octets);
-        let room = self.memory.acquire_many(kibibytes(octets));
-        tokio::time::timeout(ROOM_WAIT, room)
-            .await
-            .ok()
-            .and_then(Result::ok)
-            .ok_or(AddError::Busy)
     }
 }
 
 /// A submission as small as this is usually verified in less than a millisecond.
 const BRIEF_OCTETS_MAX: usize = 16 << 10;
-/// How long a submission waits until those before it have gone.
-const ROOM_WAIT: Duration = Duration::from_secs(10);
-
-fn kibibytes(octets: u64) -> u32 {
-    u32::try_from(octets.div_ceil(1024)).unwrap_or(u32::MAX >> 4)
-}
 
 /// The route for submissions.
 pub fn routes(submissions: Arc<Submissions>) -> Routes {
@@ -81,8 +60,6 @@ enum AddError {
     Form(String),
     #[error("content type {0} is not accepted: send a form with the field `keytext`, or the key itself")]
     ContentType(String),
-    #[error("too many submissions at once: try again in a minute")]
-    Busy,
     #[error(transparent)]
     Ingest(#[from] IngestError),
 }
@@ -102,14 +79,18 @@ async fn take(
     body: Body,
     style: &mut Style,
 ) -> Result<Report, AddError> {
-    let _room = submissions.room(&parts.headers).await?;
-    let body = body::read(&parts.headers, body, submissions.limits).await?;
+    let mut room = submissions.room.open(Client::of(&parts.extensions));
+    let body = body::read(&parts.headers, body, submissions.limits, &mut room).await?;
     let content_type = parts.headers.get(header::CONTENT_TYPE);
     let content_type = content_type.map_or("", |value| value.to_str().unwrap_or("?"));
     let keytext = keytext(content_type, body, style).await?;
     let ingest = submissions.ingest.clone();
     let octets = keytext.len();
-    let submit = move || ingest.submit(&keytext);
+    let submit = move || {
+        // A client that no longer waits, or whose time is up, ends neither this nor what it holds.
+        let _room = room;
+        ingest.submit(&keytext)
+    };
     let report = if octets <= BRIEF_OCTETS_MAX {
         brief(submit).await
     } else {
@@ -230,7 +211,7 @@ impl Style {
             Self::Html => super::pages::failure(status, &message),
             Self::Text => (status, format!("{message}\n")).into_response(),
         };
-        if matches!(error, AddError::Busy) {
+        if matches!(error, AddError::Body(BodyError::NoRoom(_))) {
             answer
                 .headers_mut()
                 .insert(header::RETRY_AFTER, HeaderValue::from_static("60"));
@@ -243,7 +224,6 @@ impl AddError {
     fn status(&self) -> StatusCode {
         match self {
             Self::Body(error) => error.status(),
-            Self::Busy => StatusCode::TOO_MANY_REQUESTS,
             Self::NoKeytext | Self::Form(_) => StatusCode::BAD_REQUEST,
             Self::ContentType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Ingest(IngestError::Empty | IngestError::Armor(_)) => StatusCode::BAD_REQUEST,

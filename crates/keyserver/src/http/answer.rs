@@ -9,10 +9,10 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::header::{self, HeaderName, HeaderValue};
-use axum::http::{HeaderMap, Method, StatusCode};
+use axum::http::{Extensions, HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 use tower::Service;
@@ -29,6 +29,15 @@ pub struct Answers {
 /// Who sent a request, as far as the connection tells.
 #[derive(Clone, Copy, Debug)]
 pub struct Client(pub IpAddr);
+
+impl Client {
+    /// The address that [`Answers::answer`] noted; requests that came another way share one.
+    pub fn of(noted: &Extensions) -> IpAddr {
+        noted
+            .get::<Self>()
+            .map_or(Ipv4Addr::UNSPECIFIED.into(), |client| client.0)
+    }
+}
 
 impl Answers {
     /// Wraps `routes`; paths they do not know get a 404. Counting must have been started before, if it is wanted.

@@ -1,5 +1,6 @@
 //! Reading a request body within the limits of octets and time.
 
+use super::room::{Held, NoRoom};
 use axum::body::Body;
 use axum::http::{HeaderMap, StatusCode, header};
 use bytes::{Bytes, BytesMut};
@@ -28,6 +29,9 @@ pub enum BodyError {
     /// The connection broke, or the body's framing is wrong.
     #[error("the request body is broken")]
     Broken,
+    /// What has arrived finds no room in memory.
+    #[error(transparent)]
+    NoRoom(#[from] NoRoom),
 }
 
 impl BodyError {
@@ -37,20 +41,26 @@ impl BodyError {
             Self::TooLong(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::Broken => StatusCode::BAD_REQUEST,
+            Self::NoRoom(_) => StatusCode::TOO_MANY_REQUESTS,
         }
     }
 }
 
-/// Reads the whole body. Memory grows with what has arrived, never with what is announced.
+/// Reads the whole body into room that grows with what has arrived, never with what is announced.
 ///
 /// A body that is too long is read on and thrown away for a while, because a client that is still sending
 /// would see its connection reset and never the answer that tells it why.
-pub async fn read(headers: &HeaderMap, mut body: Body, limits: BodyLimits) -> Result<Bytes, BodyError> {
+pub async fn read(
+    headers: &HeaderMap,
+    mut body: Body,
+    limits: BodyLimits,
+    room: &mut Held,
+) -> Result<Bytes, BodyError> {
     let waits_for_permission = headers.contains_key(header::EXPECT);
     let reading = async {
         let result = match body.size_hint().lower() > limits.octets {
             true => Err(BodyError::TooLong(limits.octets)),
-            false => collect(&mut body, limits.octets).await,
+            false => collect(&mut body, limits.octets, room).await,
         };
         if matches!(result, Err(BodyError::TooLong(_))) && !waits_for_permission {
             discard(&mut body).await;
@@ -62,16 +72,18 @@ pub async fn read(headers: &HeaderMap, mut body: Body, limits: BodyLimits) -> Re
         .unwrap_or(Err(BodyError::TooSlow))
 }
 
-async fn collect(body: &mut Body, octets_max: u64) -> Result<Bytes, BodyError> {
+async fn collect(body: &mut Body, octets_max: u64, room: &mut Held) -> Result<Bytes, BodyError> {
     let mut first = Bytes::new();
     let mut all = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.map_err(|_| BodyError::Broken)?.into_data() else {
             continue;
         };
-        if (first.len() + all.len() + data.len()) as u64 > octets_max {
+        let octets = first.len() + all.len() + data.len();
+        if octets as u64 > octets_max {
             return Err(BodyError::TooLong(octets_max));
         }
+        room.grow(octets).await?;
         if first.is_empty() && all.is_empty() {
             first = data;
         } else {
@@ -100,6 +112,7 @@ const DISCARD_OCTETS_MAX: usize = 64 << 20;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::room::Room;
 
     const LIMITS: BodyLimits = BodyLimits {
         octets: 10,
@@ -127,7 +140,9 @@ mod tests {
     }
 
     async fn read(body: Body, limits: BodyLimits) -> Result<Bytes, BodyError> {
-        super::read(&HeaderMap::new(), body, limits).await
+        let room = Room::new(1, 1);
+        let mut room = room.open([127, 0, 0, 1].into());
+        super::read(&HeaderMap::new(), body, limits, &mut room).await
     }
 
     struct Silent;

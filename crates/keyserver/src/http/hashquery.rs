@@ -7,6 +7,7 @@
 use super::answer::Client;
 use super::body::{self, BodyLimits};
 use super::handoff::blocking;
+use super::room::Room;
 use super::routes::Routes;
 use super::throttle::Throttle;
 use crate::formats::SKS;
@@ -19,7 +20,6 @@ use keyrink_openpgp::project::Projection;
 use keyrink_openpgp::stored;
 use keyrink_store::{Store, StoreError, Stored};
 use std::sync::Arc;
-use std::time::Duration;
 
 /// What answering peers needs.
 pub struct HashQueries {
@@ -29,6 +29,8 @@ pub struct HashQueries {
     pub limits: BodyLimits,
     /// How often one address may ask.
     pub throttle: Throttle,
+    /// Room for questions and answers.
+    pub room: Arc<Room>,
     /// Octets of one answer; certificates that do not fit are left out, and peers ask for them again.
     pub answer_octets: usize,
 }
@@ -55,12 +57,13 @@ pub(crate) enum QuestionError {
 
 async fn answer(State(queries): State<Arc<HashQueries>>, request: Request<Body>) -> Response {
     let (parts, body) = request.into_parts();
-    let client = parts.extensions.get::<Client>().map(|client| client.0);
-    match client.map_or(Some(Duration::ZERO), |client| queries.throttle.wait(client)) {
+    let client = Client::of(&parts.extensions);
+    match queries.throttle.wait(client) {
         Some(wait) => tokio::time::sleep(wait).await,
         None => return (StatusCode::TOO_MANY_REQUESTS, "too many requests are waiting\n").into_response(),
     }
-    let body = match body::read(&parts.headers, body, queries.limits).await {
+    let mut room = queries.room.open(client);
+    let body = match body::read(&parts.headers, body, queries.limits, &mut room).await {
         Ok(body) => body,
         Err(error) => return (error.status(), format!("{error}\n")).into_response(),
     };
