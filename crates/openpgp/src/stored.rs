@@ -18,7 +18,7 @@
 //! read them: what is not revoked first, of that the main user id, then by age; signatures: the owner's first, then
 //! by age.
 
-use crate::cert::{Attached, Cert, Component};
+use crate::cert::{Attached, COPIES_MAX, Cert, Component};
 use crate::facts::{Fact, Facts, VERIFIER_VERSION};
 use crate::packet::key::{Fingerprint, KeyId};
 use crate::packet::{self, tag};
@@ -301,7 +301,7 @@ struct Input<'a>(&'a [u8]);
 impl<'a> Input<'a> {
     fn entry(&mut self) -> Option<Entry<'a>> {
         let [tag, seen] = self.array()?;
-        let copies = self.number()?;
+        let copies = self.number().filter(|copies| *copies <= COPIES_MAX)?;
         if tag == tag::SIGNATURE {
             return self.signature(seen, copies).map(Entry::Signature);
         }
