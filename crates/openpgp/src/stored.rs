@@ -121,12 +121,12 @@ impl<'a> Iterator for Entries<'a> {
 
 /// Appends the packets that `projection` shows of a stored certificate, with headers.
 pub fn write_projection(record: &[u8], projection: Projection, out: &mut Vec<u8>) -> Result<(), Damaged> {
-    let mut alone = true;
+    let mut place = (tag::PUBLIC_KEY, 1);
     out.reserve(record.len());
     for entry in Entries::new(record)? {
         let entry = entry?;
         if let Entry::Component(component) = &entry {
-            alone = component.tag == tag::PUBLIC_KEY || component.copies > 1;
+            place = (component.tag, component.copies);
         }
         if !entry.is_seen(projection) {
             continue;
@@ -134,11 +134,7 @@ pub fn write_projection(record: &[u8], projection: Projection, out: &mut Vec<u8>
         match &entry {
             Entry::Component(component) => packet::write(out, component.tag, component.body),
             Entry::Signature(signature) => {
-                let copies = if projection == Projection::Sks && !alone {
-                    signature.copies
-                } else {
-                    1
-                };
+                let copies = projection.repeats(place, signature.copies);
                 (0..copies).for_each(|_| packet::write(out, tag::SIGNATURE, signature.body));
             }
         }
