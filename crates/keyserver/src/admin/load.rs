@@ -10,7 +10,7 @@ use super::source::Source;
 use super::{AdminError, open_store};
 use crate::cli;
 use crate::config::Config;
-use crate::ingest::{Ingest, Outcome, Prepared};
+use crate::ingest::{self, Ingest, Outcome, Prepared};
 use keyrink_openpgp::read::Keyring;
 use keyrink_store::sqlite::Durability;
 use keyrink_store::{Store, StoreError};
@@ -261,10 +261,10 @@ impl LoadReport {
                 Outcome::Invalid => {
                     self.invalid += 1;
                     if self.invalid_examples.len() < EXAMPLES_MAX {
-                        self.invalid_examples
-                            .push(prepared.cert.key().fingerprint().to_string());
+                        self.invalid_examples.push(fingerprint());
                     }
                 }
+                Outcome::TooLarge => refused.push(format!("{}: {}", fingerprint(), ingest::TOO_LARGE)),
             }
         }
         self.refused_count += refused.len() as u64;
@@ -304,5 +304,24 @@ impl std::fmt::Display for LoadReport {
         self.unread
             .iter()
             .try_for_each(|unread| writeln!(f, "not read: {unread}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn octets_on_their_way_are_bounded() {
+        let room = Arc::<Room>::default();
+        let first = room.take(QUEUE_OCTETS * 2);
+        let (taken, waiting) = sync_channel(1);
+        let later = Arc::clone(&room);
+        let thread = std::thread::spawn(move || taken.send(later.take(1)));
+        assert!(waiting.recv_timeout(Duration::from_millis(50)).is_err());
+        drop(first);
+        assert!(waiting.recv_timeout(Duration::from_secs(10)).is_ok());
+        thread.join().unwrap().unwrap();
     }
 }
