@@ -231,6 +231,8 @@ section! {
         user_id_octets: NonZeroU64 = nonzero64(16 << 10);
         /// Room for one certificate, in octets: half of it for signatures of up to 1 KiB, the rest for longer
         /// signatures and for components that nothing binds.
+        /// What the owner signed is never left out of a certificate; one that holds more than four times this room, or
+        /// four times `packets`, is refused as a whole.
         certificate_octets: NonZeroU64 = nonzero64(16 << 20);
         /// The most packets of one certificate and class of sizes.
         packets: NonZeroU64 = nonzero64(20_000);

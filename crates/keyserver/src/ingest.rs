@@ -14,11 +14,13 @@ use keyrink_openpgp::packet::signature::Signature;
 use keyrink_openpgp::policy::Limits;
 use keyrink_openpgp::project::is_served;
 use keyrink_openpgp::read::{Incoming, Keyring};
+use keyrink_openpgp::stored::{Entries, Entry};
 use keyrink_openpgp::terms::Term;
 use keyrink_openpgp::verify;
 use keyrink_store::{Applied, Batch, Dataset, Decision, Record, RecordId, Store, StoreError, Stored};
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use thiserror::Error;
 
 /// The write path into one store.
@@ -42,6 +44,8 @@ pub struct Prepared {
     dropped: Vec<Dropped>,
     /// The certificate as it was stored before, if it was worth looking for.
     known: Option<Cert>,
+    /// Whether the last decision was that it is too large.
+    too_large: AtomicBool,
 }
 
 /// What came from a peer.
@@ -92,6 +96,8 @@ pub enum Outcome {
     Unchanged,
     /// Nothing in it proves that somebody holds the key: kept for peers at most, shown to nobody.
     Invalid,
+    /// What its owner signed is more than this server keeps of one certificate: nothing of it was stored.
+    TooLarge,
 }
 
 /// A part of a submission that users will not see.
@@ -152,6 +158,10 @@ impl Ingest {
         }
         let decoded;
         let octets = if armor::is_armored(octets) {
+            // Also if it is damaged: who is told of bad armor repairs it and sends it again.
+            if armor::announces_secret(octets) {
+                return Err(IngestError::SecretKey);
+            }
             decoded = armor::decode(octets)?;
             &decoded
         } else {
@@ -279,6 +289,7 @@ impl Ingest {
             record,
             dropped,
             known,
+            too_large: AtomicBool::new(false),
         })
     }
 
@@ -303,38 +314,77 @@ impl Ingest {
             .map(|octets| Term::Fingerprint(octets.to_vec()));
         let terms = fingerprints.chain(read.issuers.iter().map(|id| Term::KeyId(id.0)));
         for term in terms.take(BARE_ISSUERS_MAX) {
-            let found = self
-                .store
-                .find(OPENPGP, &formats::store_term(&term), None, BARE_CANDIDATES_MAX)?;
-            for stored in found {
-                let Ok(mut cert) = Cert::decode(&stored.data) else {
-                    continue;
-                };
-                let alone = verify::place(&mut cert, signature).then(|| only(&cert, signature));
-                let Some(mut alone) = alone.flatten() else { continue };
-                verify::verify(&mut alone, None);
-                let mut signatures = alone.components().iter().flat_map(|component| &component.signatures);
-                if signatures.any(|signature| is_served(&signature.facts)) {
-                    return Ok(Some(alone));
-                }
+            if let Some(alone) = self.place_among(&formats::store_term(&term), signature)? {
+                return Ok(Some(alone));
             }
         }
         Ok(None)
     }
+
+    /// The same among the certificates found by a term. Anybody can make old keys that have any key id, so these come
+    /// last, and there is an end to how many are read.
+    fn place_among(&self, term: &keyrink_store::Term, signature: &[u8]) -> Result<Option<Cert>, StoreError> {
+        let (mut old_keys, mut after) = (Vec::new(), None);
+        for _ in 0..BARE_PAGES_MAX {
+            let page = self.store.find(OPENPGP, term, after.as_ref(), BARE_PAGE)?;
+            let Some(last) = page.last() else { break };
+            after = Some(last.id.clone());
+            for stored in page {
+                if !is_old_key(&stored) {
+                    let alone = place_on(&stored, signature);
+                    if alone.is_some() {
+                        return Ok(alone);
+                    }
+                } else if old_keys.len() < BARE_OLD_KEYS_MAX {
+                    old_keys.push(stored);
+                }
+            }
+        }
+        Ok(old_keys.iter().find_map(|stored| place_on(stored, signature)))
+    }
 }
+
+/// The part of a stored certificate that a valid bare signature belongs to.
+fn place_on(stored: &Stored, signature: &[u8]) -> Option<Cert> {
+    let mut cert = Cert::decode(&stored.data).ok()?;
+    let mut alone = verify::place(&mut cert, signature).then(|| only(&cert, signature))??;
+    verify::verify(&mut alone, None);
+    let mut signatures = alone.components().iter().flat_map(|component| &component.signatures);
+    let served = signatures.any(|signature| is_served(&signature.facts));
+    served.then_some(alone)
+}
+
+/// Is it a key of version 2 or 3, of which whoever makes it chooses the key id?
+fn is_old_key(stored: &Stored) -> bool {
+    let first = Entries::new(&stored.data).ok().and_then(|mut entries| entries.next());
+    match first {
+        Some(Ok(Entry::Component(primary))) => matches!(primary.body.first(), Some(2 | 3)),
+        _ => false,
+    }
+}
+
+/// The reason for [`Outcome::TooLarge`].
+pub const TOO_LARGE: &str = "what its owner signed is more than this server keeps of one certificate";
 
 /// So many signatures are verified in less time than it takes to look for a stored copy with their verdicts.
 const FEW_SIGNATURES: usize = 4;
 /// Issuers that a bare signature is looked up by.
 const BARE_ISSUERS_MAX: usize = 4;
-/// Certificates tried for each of them.
-const BARE_CANDIDATES_MAX: usize = 4;
+/// Certificates read at once for each of them, how often, and how many keys of version 2 and 3 are tried.
+const BARE_PAGE: usize = 8;
+const BARE_PAGES_MAX: usize = 8;
+const BARE_OLD_KEYS_MAX: usize = 4;
 /// Dropped parts listed for each certificate.
 const DROPPED_MAX: usize = 100;
 
 fn decide(new: &Prepared, old: Option<&Stored>, limits: &Limits, words: bool) -> Decision {
+    let takes = |cert: &Cert| {
+        let takes = limits.bears(cert);
+        new.too_large.store(!takes, Ordering::Relaxed);
+        takes
+    };
     let Some(old) = old else {
-        return if limits.bears(&new.cert) {
+        return if takes(&new.cert) {
             Decision::Put(new.record.clone())
         } else {
             Decision::Keep
@@ -351,7 +401,7 @@ fn decide(new: &Prepared, old: Option<&Stored>, limits: &Limits, words: bool) ->
         return Decision::Keep;
     };
     limits.trim(&mut merged);
-    if !limits.bears(&merged) {
+    if !takes(&merged) {
         tracing::warn!(fingerprint = %merged.key().fingerprint(), "the owner's signatures exceed the limits: not merged");
         return Decision::Keep;
     }
@@ -367,6 +417,7 @@ impl Prepared {
     fn outcome(&self, applied: Applied) -> Outcome {
         match applied {
             _ if !self.was_shown() && !self.cert.is_presentable() => Outcome::Invalid,
+            _ if self.too_large.load(Ordering::Relaxed) => Outcome::TooLarge,
             Applied::Inserted => Outcome::Inserted,
             Applied::Updated => Outcome::Updated,
             Applied::Unchanged | Applied::Deleted => Outcome::Unchanged,

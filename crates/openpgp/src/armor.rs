@@ -1,5 +1,6 @@
 //! ASCII armor (RFC 9580 §6): read as tolerantly as mail programs and web forms require, written fast.
 
+use crate::packet::{FrameError, Frames};
 use base64_simd::{AsOut, STANDARD};
 use crc_fast::CrcParams;
 use std::sync::LazyLock;
@@ -87,14 +88,14 @@ impl Decoder {
     fn end_line(&mut self, out: &mut Vec<u8>) -> Result<(), ArmorError> {
         let line = std::mem::take(&mut self.line);
         self.lines += u64::from(line.ends_with(b"\n"));
-        let result = self.take_line(line.trim_ascii(), out);
+        let result = self.take_line(without_mark(line.trim_ascii()), out);
         self.line = line;
         self.line.clear();
         result
     }
 
     fn take_line(&mut self, line: &[u8], out: &mut Vec<u8>) -> Result<(), ArmorError> {
-        if line.starts_with(b"-----BEGIN PGP ") {
+        if line.starts_with(BEGIN) {
             self.blocks += 1;
             self.state = State::Headers;
             return Ok(());
@@ -133,10 +134,54 @@ impl Decoder {
     }
 }
 
-/// Does this look like armor rather than packets?
+/// Does this look like armor rather than packets? The beginning of the input is enough.
+///
+/// Text may start with an octet that could be a packet's: a byte order mark, or a letter outside of ASCII. It is armor
+/// all the same if a block begins further on and the packets that the octets before it would be don't reach beyond.
 pub fn is_armored(input: &[u8]) -> bool {
-    input.first().is_some_and(|first| first & 0x80 == 0)
+    let is_text = |octets: &[u8]| octets.first().is_some_and(|first| first & 0x80 == 0);
+    if is_text(input) {
+        return true;
+    }
+    let start = &input[..input.len().min(PREFACE_OCTETS_MAX)];
+    let Some(block) = lines(start).find_map(|(at, line)| line.starts_with(BEGIN).then_some(at)) else {
+        return false;
+    };
+    let mut frames = Frames::new(input);
+    while frames.offset() <= block {
+        match frames.next() {
+            Some(Ok(_)) => {}
+            other => return matches!(other, Some(Err(FrameError::NoPacket(_)))),
+        }
+    }
+    is_text(&input[frames.offset()..])
 }
+
+/// Does any block say that it holds a secret key? It need not be readable.
+pub fn announces_secret(text: &[u8]) -> bool {
+    let announces = |line: &[u8]| SECRET_BLOCKS.iter().any(|block| line.starts_with(block));
+    lines(text).any(|(_, line)| announces(line))
+}
+
+/// Lines, without the byte order mark before them, and where they start.
+fn lines(text: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
+    let mut at = 0;
+    text.split_inclusive(|octet| matches!(octet, b'\n' | b'\r'))
+        .map(move |line| {
+            at += line.len();
+            (at - line.len(), without_mark(line.trim_ascii_start()))
+        })
+}
+
+fn without_mark(line: &[u8]) -> &[u8] {
+    line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line)
+}
+
+const BYTE_ORDER_MARK: &[u8] = "\u{FEFF}".as_bytes();
+const BEGIN: &[u8] = b"-----BEGIN PGP ";
+const SECRET_BLOCKS: [&[u8]; 2] = [b"-----BEGIN PGP PRIVATE KEY", b"-----BEGIN PGP SECRET KEY"];
+/// So much text before the first block is looked through if it does not start as text does.
+const PREFACE_OCTETS_MAX: usize = 64 << 10;
 
 /// Appends `octets` to `out` as one armored block with a checksum (some readers insist on it) and a final line feed.
 pub fn encode(label: &str, octets: &[u8], out: &mut Vec<u8>) {

@@ -144,12 +144,15 @@ impl Attached {
     }
 }
 
+/// More copies of a packet are not counted.
+pub(crate) const COPIES_MAX: u32 = 1 << 20;
+
 fn canonical(mut components: Vec<Component>) -> Vec<Component> {
     components.sort_by(|a, b| a.sort_key().cmp(&b.sort_key()));
     components.dedup_by(|later, first| {
         let equal = later.sort_key() == first.sort_key();
         if equal {
-            first.copies = first.copies.saturating_add(later.copies);
+            first.copies = first.copies.saturating_add(later.copies).min(COPIES_MAX);
             first.signatures.append(&mut later.signatures);
         }
         equal
@@ -159,7 +162,7 @@ fn canonical(mut components: Vec<Component>) -> Vec<Component> {
         component.signatures.dedup_by(|later, first| {
             let equal = later.body == first.body;
             if equal {
-                first.copies = first.copies.saturating_add(later.copies);
+                first.copies = first.copies.saturating_add(later.copies).min(COPIES_MAX);
             }
             equal
         });

@@ -5,7 +5,7 @@
 
 use crate::packet::key::KeyId;
 
-/// Which facts are known by this build; a stored record with a smaller number is verified anew.
+/// Which facts are known by this build. Noted in every record as it is written; nothing reads it yet.
 pub const VERIFIER_VERSION: u8 = 1;
 
 /// What is known about a signature.

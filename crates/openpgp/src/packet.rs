@@ -70,7 +70,15 @@ pub fn frame(input: &[u8]) -> Result<Frame<'_>, FrameError> {
     match first {
         0x00..=0x7F => Err(FrameError::NoPacket(first)),
         0x80..=0xBF => old_frame(input, first),
-        0xC0..=0xFF => new_frame(input, first & 0x3F),
+        0xC0..=0xFF => new_frame(input, tag_of(first)),
+    }
+}
+
+/// The type of a packet that starts with this octet.
+pub(crate) fn tag_of(first: u8) -> u8 {
+    match first {
+        0xC0..=0xFF => first & 0x3F,
+        _ => (first >> 2) & 0x0F,
     }
 }
 
@@ -122,7 +130,7 @@ impl<'a> Iterator for Frames<'a> {
 const HEADER_OCTETS_MAX: usize = 6;
 
 fn old_frame(input: &[u8], first: u8) -> Result<Frame<'_>, FrameError> {
-    let tag = (first >> 2) & 0x0F;
+    let tag = tag_of(first);
     let (header, length) = match first & 3 {
         0 => (2, usize::from(octets::<1>(input, 1)?[0])),
         1 => (3, usize::from(u16::from_be_bytes(octets(input, 1)?))),

@@ -47,10 +47,17 @@ impl Projection {
     /// How often a signature appears on a component that is seen.
     fn copies(self, component: &Component, signature: &Attached) -> u32 {
         match self {
-            Self::Served => u32::from(is_served(&signature.facts)),
-            // SKS folds duplicates on the primary key, and on whatever occurred twice itself.
-            Self::Sks if component.tag == tag::PUBLIC_KEY || component.copies > 1 => 1,
-            Self::Sks => signature.copies,
+            Self::Served if !is_served(&signature.facts) => 0,
+            _ => self.repeats((component.tag, component.copies), signature.copies),
+        }
+    }
+
+    /// How often a signature that is seen and occurred `copies` times is shown on a component, of which its tag and how
+    /// often it occurred are given. SKS folds duplicates on the primary key, and on whatever occurred twice itself.
+    pub(crate) fn repeats(self, component: (u8, u32), copies: u32) -> u32 {
+        match (self, component) {
+            (Self::Served, _) | (Self::Sks, (tag::PUBLIC_KEY, _) | (_, 2..)) => 1,
+            (Self::Sks, _) => copies,
         }
     }
 }

@@ -4,7 +4,7 @@
 
 use crate::cert::{Attached, Cert, Component};
 use crate::packet::key::{Key, KeyError};
-use crate::packet::{Frame, FrameError, Frames, tag};
+use crate::packet::{self, Frame, FrameError, Frames, tag};
 use crate::policy::Limits;
 use std::fmt;
 use thiserror::Error;
@@ -103,7 +103,7 @@ impl Keyring {
             match frames.next() {
                 None => break,
                 Some(Ok(frame)) => reader.take(offset, &frame),
-                Some(Err(error)) => reader.refuse(offset, error.into()),
+                Some(Err(error)) => reader.broken(offset, input[offset], error),
             }
         }
         reader.close();
@@ -239,6 +239,17 @@ impl Reader<'_> {
                 *attach = false;
                 drop(DropReason::Foreign);
             }
+        }
+    }
+
+    /// What stands here is no whole packet. The beginning of a secret key is as bad as all of it.
+    fn broken(&mut self, offset: usize, first: u8, error: FrameError) {
+        match (error, packet::tag_of(first)) {
+            (FrameError::Truncated { .. }, tag::SECRET_KEY | tag::SECRET_SUBKEY) => {
+                self.close();
+                self.refuse(offset, RefuseReason::SecretKey);
+            }
+            _ => self.refuse(offset, error.into()),
         }
     }
 

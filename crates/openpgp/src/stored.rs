@@ -18,7 +18,7 @@
 //! read them: what is not revoked first, of that the main user id, then by age; signatures: the owner's first, then
 //! by age.
 
-use crate::cert::{Attached, Cert, Component};
+use crate::cert::{Attached, COPIES_MAX, Cert, Component};
 use crate::facts::{Fact, Facts, VERIFIER_VERSION};
 use crate::packet::key::{Fingerprint, KeyId};
 use crate::packet::{self, tag};
@@ -121,12 +121,12 @@ impl<'a> Iterator for Entries<'a> {
 
 /// Appends the packets that `projection` shows of a stored certificate, with headers.
 pub fn write_projection(record: &[u8], projection: Projection, out: &mut Vec<u8>) -> Result<(), Damaged> {
-    let mut alone = true;
+    let mut place = (tag::PUBLIC_KEY, 1);
     out.reserve(record.len());
     for entry in Entries::new(record)? {
         let entry = entry?;
         if let Entry::Component(component) = &entry {
-            alone = component.tag == tag::PUBLIC_KEY || component.copies > 1;
+            place = (component.tag, component.copies);
         }
         if !entry.is_seen(projection) {
             continue;
@@ -134,11 +134,7 @@ pub fn write_projection(record: &[u8], projection: Projection, out: &mut Vec<u8>
         match &entry {
             Entry::Component(component) => packet::write(out, component.tag, component.body),
             Entry::Signature(signature) => {
-                let copies = if projection == Projection::Sks && !alone {
-                    signature.copies
-                } else {
-                    1
-                };
+                let copies = projection.repeats(place, signature.copies);
                 (0..copies).for_each(|_| packet::write(out, tag::SIGNATURE, signature.body));
             }
         }
@@ -301,7 +297,7 @@ struct Input<'a>(&'a [u8]);
 impl<'a> Input<'a> {
     fn entry(&mut self) -> Option<Entry<'a>> {
         let [tag, seen] = self.array()?;
-        let copies = self.number()?;
+        let copies = self.number().filter(|copies| *copies <= COPIES_MAX)?;
         if tag == tag::SIGNATURE {
             return self.signature(seen, copies).map(Entry::Signature);
         }

@@ -158,3 +158,21 @@ proptest! {
         let _ = Keyring::read(&octets, &Limits::default());
     }
 }
+
+#[test]
+fn a_number_of_copies_that_cannot_be_is_damage() {
+    let component = Component {
+        copies: 1 << 20,
+        ..Component::new(tag::USER_ID, b"a")
+    };
+    let of = |copies| {
+        let component = Component {
+            copies,
+            ..component.clone()
+        };
+        let cert = Cert::new(vec![Component::new(tag::PUBLIC_KEY, &KEY), component]).unwrap();
+        Cert::decode(&cert.encode())
+    };
+    assert!(of(1 << 20).is_ok());
+    assert!(of(u32::MAX).is_err());
+}

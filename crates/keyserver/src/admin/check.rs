@@ -8,7 +8,7 @@ use super::{AdminError, for_each_record, open_to_read};
 use crate::cli;
 use crate::formats::{self, OPENPGP, SKS};
 use keyrink_openpgp::cert::Cert;
-use keyrink_store::{Element, RecordId, Snapshot, Store, Stored, Term};
+use keyrink_store::{Element, RecordId, Snapshot, Store, StoreError, Stored, Term};
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -117,29 +117,21 @@ impl Checking {
     }
 
     fn compare(&mut self, snapshot: &dyn Snapshot, terms: Sum, elements: Sum) -> Result<(), AdminError> {
-        let (mut found, mut after) = (Sum::default(), None);
-        loop {
-            let page = snapshot.terms(OPENPGP, after.as_ref(), PAGE)?;
-            page.iter().for_each(|(term, id)| found.add(&(term, id)));
-            self.report.terms += page.len() as u64;
-            let Some(last) = page.into_iter().next_back() else {
-                break;
-            };
-            after = Some(last);
-        }
+        let mut found = Sum::default();
+        for_each_row(&terms_of(snapshot), |row| {
+            found.add(&row);
+            Ok(())
+        })?;
+        self.report.terms = found.rows;
         if found != terms {
             self.name_terms(snapshot)?;
         }
-        let (mut found, mut after) = (Sum::default(), None);
-        loop {
-            let page = snapshot.elements(SKS, after.as_ref(), PAGE)?;
-            page.iter().for_each(|(bytes, id)| found.add(&(bytes, id)));
-            self.report.sks_elements += page.len() as u64;
-            let Some(last) = page.into_iter().next_back() else {
-                break;
-            };
-            after = Some(last);
-        }
+        let mut found = Sum::default();
+        for_each_row(&elements_of(snapshot), |row| {
+            found.add(&row);
+            Ok(())
+        })?;
+        self.report.sks_elements = found.rows;
         if found != elements {
             self.name_elements(snapshot)?;
         }
@@ -165,17 +157,9 @@ impl Checking {
             )
         };
         self.name_missing(snapshot, &derive, &seek, &name)?;
-        let mut after = None;
-        loop {
-            let page = snapshot.terms(OPENPGP, after.as_ref(), PAGE)?;
-            for (term, id) in &page {
-                self.name_surplus(snapshot, id, &|cert| derive(cert).contains(term), &|| name(term))?;
-            }
-            let Some(last) = page.into_iter().next_back() else {
-                return Ok(());
-            };
-            after = Some(last);
-        }
+        for_each_row(&terms_of(snapshot), |(term, id)| {
+            self.name_surplus(snapshot, id, &|cert| derive(cert).contains(term), &|| name(term))
+        })
     }
 
     /// Names elements that are missing or too many.
@@ -189,20 +173,11 @@ impl Checking {
         };
         let name = |element: &Element| format!("element {}", formats::hexadecimal(&element.bytes));
         self.name_missing(snapshot, &formats::elements, &seek, &name)?;
-        let mut after = None;
-        loop {
-            let page = snapshot.elements(SKS, after.as_ref(), PAGE)?;
-            for (bytes, id) in &page {
-                let holds = |cert: &Cert| formats::elements(cert).iter().any(|element| element.bytes == *bytes);
-                self.name_surplus(snapshot, id, &holds, &|| {
-                    format!("element {}", formats::hexadecimal(bytes))
-                })?;
-            }
-            let Some(last) = page.into_iter().next_back() else {
-                return Ok(());
-            };
-            after = Some(last);
-        }
+        for_each_row(&elements_of(snapshot), |(bytes, id)| {
+            let holds = |cert: &Cert| formats::elements(cert).iter().any(|element| element.bytes == *bytes);
+            let name = || format!("element {}", formats::hexadecimal(bytes));
+            self.name_surplus(snapshot, id, &holds, &name)
+        })
     }
 
     fn name_missing<T>(
@@ -240,6 +215,36 @@ impl Checking {
             self.differ(|| format!("{}: {} is too much", formats::hexadecimal(id.as_bytes()), name()));
         }
         Ok(())
+    }
+}
+
+/// Reads a page of rows after the one given.
+type Pages<'a, T> = dyn Fn(Option<&T>) -> Result<Vec<T>, StoreError> + 'a;
+
+fn terms_of(
+    snapshot: &dyn Snapshot,
+) -> impl Fn(Option<&(Term, RecordId)>) -> Result<Vec<(Term, RecordId)>, StoreError> {
+    |after| snapshot.terms(OPENPGP, after, PAGE)
+}
+
+fn elements_of(
+    snapshot: &dyn Snapshot,
+) -> impl Fn(Option<&(Vec<u8>, RecordId)>) -> Result<Vec<(Vec<u8>, RecordId)>, StoreError> {
+    |after| snapshot.elements(SKS, after, PAGE)
+}
+
+fn for_each_row<T>(
+    pages: &Pages<'_, T>,
+    mut visit: impl FnMut(&T) -> Result<(), AdminError>,
+) -> Result<(), AdminError> {
+    let mut after = None;
+    loop {
+        let page = pages(after.as_ref())?;
+        page.iter().try_for_each(&mut visit)?;
+        let Some(last) = page.into_iter().next_back() else {
+            return Ok(());
+        };
+        after = Some(last);
     }
 }
 

@@ -23,6 +23,8 @@ pub(crate) struct Cutter<R> {
     /// What was read and is not yet given out; whole packets up to `framed`.
     buffer: Vec<u8>,
     framed: usize,
+    /// Octets behind the whole packets that are left out; they stay until it pays to move those behind them.
+    gap: usize,
     /// Where the last certificate starts that begins inside `buffer[..framed]`.
     last_key: usize,
     ended: bool,
@@ -41,6 +43,7 @@ impl<R: Read> Cutter<R> {
             reader,
             buffer: Vec::new(),
             framed: 0,
+            gap: 0,
             last_key: 0,
             ended: false,
             offset: passed,
@@ -52,7 +55,7 @@ impl<R: Read> Cutter<R> {
     /// The next piece; `None` at the end.
     pub(crate) fn next_piece(&mut self) -> io::Result<Option<Piece>> {
         loop {
-            match packet::frame(&self.buffer[self.framed..]) {
+            match packet::frame(window(&self.buffer[self.framed + self.gap..])) {
                 Ok(frame) => {
                     let (octets, is_key) = (frame.span.len(), matches!(frame.tag, tag::PUBLIC_KEY | tag::SECRET_KEY));
                     if is_key && self.framed >= PIECE_OCTETS {
@@ -60,10 +63,10 @@ impl<R: Read> Cutter<R> {
                     }
                     self.take_packet(octets, is_key);
                 }
-                Err(FrameError::Truncated { needed }) if !self.ended && needed <= PACKET_OCTETS_MAX => {
+                Err(FrameError::Truncated { needed }) if !self.ended && needed <= self.packet_octets_max() => {
                     self.fill(needed)?;
                 }
-                Err(_) if self.ended && self.framed == self.buffer.len() => {
+                Err(_) if self.ended && self.framed + self.gap == self.buffer.len() => {
                     let rest = self.cut(self.framed);
                     return Ok((!rest.octets.is_empty() || !rest.skipped.is_empty()).then_some(rest));
                 }
@@ -72,25 +75,46 @@ impl<R: Read> Cutter<R> {
         }
     }
 
+    fn packet_octets_max(&self) -> usize {
+        if has_partial_length(&self.buffer[self.framed + self.gap..]) {
+            PARTIAL_OCTETS_MAX
+        } else {
+            PACKET_OCTETS_MAX
+        }
+    }
+
     fn take_packet(&mut self, octets: usize, is_key: bool) {
         if is_key {
+            self.close_gap();
             self.last_key = self.framed;
         }
         if self.framed - self.last_key + octets > self.certificate_octets_max && !is_key {
-            self.buffer.drain(self.framed..self.framed + octets);
-            self.offset += octets as u64;
+            self.leave_out(octets);
             if !self.skipped.last().is_some_and(|last| last.starts_with(OVERSIZE)) {
-                self.skipped.push(format!(
-                    "{OVERSIZE} {} octets: its last packets are left out",
-                    self.certificate_octets_max
-                ));
+                let limit = self.certificate_octets_max;
+                self.skip(format!("{OVERSIZE} {limit} octets: its last packets are left out"));
             }
             return;
         }
+        self.close_gap();
         self.framed += octets;
     }
 
+    /// Passes over octets without moving those behind them.
+    fn leave_out(&mut self, octets: usize) {
+        self.gap += octets;
+        self.offset += octets as u64;
+    }
+
+    fn close_gap(&mut self) {
+        if self.gap > 0 {
+            self.buffer.drain(self.framed..self.framed + self.gap);
+            self.gap = 0;
+        }
+    }
+
     fn cut(&mut self, at: usize) -> Piece {
+        self.close_gap();
         let rest = self.buffer.split_off(at);
         let octets = std::mem::replace(&mut self.buffer, rest);
         (self.framed, self.last_key) = (0, 0);
@@ -102,8 +126,9 @@ impl<R: Read> Cutter<R> {
         }
     }
 
-    /// Reads until `needed` octets stand behind the last whole packet, or the stream ends.
+    /// Reads until `needed` octets stand behind those that are done, or the stream ends.
     fn fill(&mut self, needed: usize) -> io::Result<()> {
+        self.close_gap();
         let missing = (self.framed + needed)
             .saturating_sub(self.buffer.len())
             .max(READ_OCTETS);
@@ -115,27 +140,47 @@ impl<R: Read> Cutter<R> {
     /// Leaves out octets up to the next that look like the start of a certificate.
     fn resume(&mut self, error: FrameError) -> io::Result<()> {
         let start = self.offset + self.framed as u64;
-        let mut gone = 0u64;
+        let before = self.offset;
         loop {
-            let rest = &self.buffer[self.framed..];
+            let rest = &self.buffer[self.framed + self.gap..];
             let found = (1..rest.len()).find(|&at| starts_certificate(&rest[at..]));
-            let drop = found.unwrap_or(if self.ended {
+            let gone = found.unwrap_or(if self.ended {
                 rest.len()
             } else {
                 rest.len().saturating_sub(KEY_START_OCTETS).max(1).min(rest.len())
             });
-            self.buffer.drain(self.framed..self.framed + drop);
-            gone += drop as u64;
+            self.leave_out(gone);
             if found.is_some() || self.ended {
                 break;
             }
             self.fill(READ_OCTETS)?;
         }
-        self.offset += gone;
-        self.skipped
-            .push(format!("{gone} octets at {start} are no packets ({error})"));
+        let gone = self.offset - before;
+        self.skip(format!("{gone} octets at {start} are no packets ({error})"));
         Ok(())
     }
+
+    fn skip(&mut self, what: String) {
+        match self.skipped.len() {
+            0..SKIPPED_MAX => self.skipped.push(what),
+            SKIPPED_MAX => self.skipped.push("and more of this".to_owned()),
+            _ => {}
+        }
+    }
+}
+
+/// As much of the input as the packet at its start may take. Keys and what belongs to them have no partial lengths, and
+/// following a long chain of them again and again would take time without end.
+fn window(input: &[u8]) -> &[u8] {
+    if has_partial_length(input) {
+        &input[..input.len().min(PARTIAL_OCTETS_MAX)]
+    } else {
+        input
+    }
+}
+
+fn has_partial_length(input: &[u8]) -> bool {
+    matches!(input, [0xC0..=0xFF, 224..=254, ..])
 }
 
 /// Pieces grow to at least this before they are cut.
@@ -143,13 +188,17 @@ const PIECE_OCTETS: usize = 128 << 10;
 const READ_OCTETS: usize = 256 << 10;
 /// A packet announced longer than this is taken for garbage.
 const PACKET_OCTETS_MAX: usize = 16 << 20;
+/// The same for a packet in parts.
+const PARTIAL_OCTETS_MAX: usize = 64 << 10;
+/// Cases named of one piece.
+const SKIPPED_MAX: usize = 1000;
 /// Octets in which the start of a certificate can be recognised.
 const KEY_START_OCTETS: usize = 16 << 10;
 const OVERSIZE: &str = "a certificate has more than";
 
 /// A whole primary key packet of a known version, followed by something that can be a packet.
 fn starts_certificate(octets: &[u8]) -> bool {
-    if !matches!(octets.first(), Some(0x98..=0x9A | 0xC6)) {
+    if !matches!(octets.first(), Some(0x98..=0x9A | 0xC6)) || has_partial_length(octets) {
         return false;
     }
     let Ok(frame) = packet::frame(octets) else { return false };
@@ -204,6 +253,21 @@ mod tests {
         assert_eq!(skipped.len(), 2, "{skipped:?}");
         assert!(skipped[0].starts_with("17 octets at "), "{skipped:?}");
         assert_eq!(found.last().unwrap().end, stream.len() as u64);
+    }
+
+    #[test]
+    fn chains_of_partial_lengths_are_not_followed_again_and_again() {
+        let mut stream = vec![0x98, 0];
+        (0..2_000_000).for_each(|_| stream.extend_from_slice(&[0xC6, 0xE0]));
+        stream.extend_from_slice(&certificate(1));
+        let found = pieces(&stream, 0);
+        assert!(found.last().unwrap().octets.ends_with(&certificate(1)));
+        // Every signature continues all chains before it, and hides a key in one of its parts.
+        let key = [0x98, 10, 4, 0, 0, 0, 1, 99, 1, 2, 3, 4];
+        let link = [&[0xC2, 0xE0, 7, 0xE4][..], &key, &[0xC2, 0xE0, 7, 0xE0]].concat();
+        let found = pieces(&link.repeat(20_000), 0);
+        let named: usize = found.iter().map(|piece| piece.skipped.len()).sum();
+        assert!(named > 0 && named <= found.len() * (SKIPPED_MAX + 1), "{named}");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::source::Source;
 use super::{AdminError, open_store};
 use crate::cli;
 use crate::config::Config;
-use crate::ingest::{Ingest, Outcome, Prepared};
+use crate::ingest::{self, Ingest, Outcome, Prepared};
 use keyrink_openpgp::read::Keyring;
 use keyrink_store::sqlite::Durability;
 use keyrink_store::{Store, StoreError};
@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 /// `keyrink load`
 pub fn run(arguments: &cli::Load) -> Result<(), AdminError> {
@@ -79,6 +79,44 @@ const DONE: u64 = u64::MAX;
 const LOAD_FACTOR: u64 = 16;
 /// Pieces waiting between two stages.
 const QUEUE_PIECES: usize = 4;
+/// Octets of all pieces between cutting and committing. A piece has 128 KiB and the certificate that goes beyond, which
+/// has up to [`LOAD_FACTOR`] times the configured room: one that is longer than this comes alone. Verified, a piece
+/// takes some three times its octets, so a load stays under a GiB with the default limits.
+const QUEUE_OCTETS: usize = 256 << 20;
+
+/// Room for octets on their way.
+#[derive(Default)]
+struct Room {
+    taken: Mutex<usize>,
+    freed: Condvar,
+}
+
+/// A part of the room, given back when dropped.
+struct Permit {
+    room: Arc<Room>,
+    octets: usize,
+}
+
+impl Room {
+    /// Waits until these octets fit, or are alone.
+    fn take(self: &Arc<Self>, octets: usize) -> Permit {
+        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_full = |taken: &mut usize| *taken > 0 && *taken + octets > QUEUE_OCTETS;
+        let taken = self.freed.wait_while(taken, is_full);
+        *taken.unwrap_or_else(PoisonError::into_inner) += octets;
+        Permit {
+            room: Arc::clone(self),
+            octets,
+        }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        *self.room.taken.lock().unwrap_or_else(PoisonError::into_inner) -= self.octets;
+        self.room.freed.notify_all();
+    }
+}
 
 struct Loading {
     ingest: Ingest,
@@ -90,7 +128,11 @@ struct Loading {
 }
 
 /// A piece of a source on its way: its number, and what became of it.
-type Numbered<T> = (u64, T);
+struct Numbered<T> {
+    number: u64,
+    permit: Permit,
+    what: T,
+}
 
 /// A piece whose certificates are verified.
 struct Ready {
@@ -158,9 +200,9 @@ impl Loading {
         note: Option<&str>,
     ) -> Result<(), StoreError> {
         let (mut early, mut next) = (BTreeMap::new(), 0);
-        for (number, ready) in verified {
-            early.insert(number, ready?);
-            while let Some(ready) = early.remove(&next) {
+        for Numbered { number, permit, what } in verified {
+            early.insert(number, (what?, permit));
+            while let Some((ready, _permit)) = early.remove(&next) {
                 next += 1;
                 let prepared = Arc::new(ready.prepared);
                 let done = note.map(|note| (note.to_owned(), Some(ready.end.to_be_bytes().to_vec())));
@@ -175,9 +217,10 @@ impl Loading {
 }
 
 fn cut<R: std::io::Read>(mut cutter: Cutter<R>, pieces: &SyncSender<Numbered<Piece>>) -> std::io::Result<()> {
-    let mut number = 0;
-    while let Some(piece) = cutter.next_piece()? {
-        if pieces.send((number, piece)).is_err() {
+    let (room, mut number) = (Arc::<Room>::default(), 0);
+    while let Some(what) = cutter.next_piece()? {
+        let permit = room.take(what.octets.len());
+        if pieces.send(Numbered { number, permit, what }).is_err() {
             break;
         }
         number += 1;
@@ -192,7 +235,14 @@ fn verify_pieces(
 ) {
     loop {
         let next = waiting.lock().map(|waiting| waiting.recv());
-        let Ok(Ok((number, piece))) = next else { return };
+        let Ok(Ok(Numbered {
+            number,
+            permit,
+            what: piece,
+        })) = next
+        else {
+            return;
+        };
         let Piece {
             octets,
             end,
@@ -210,12 +260,12 @@ fn verify_pieces(
             ));
         }
         let prepared = ingest.prepare(keyring.certs);
-        let result = prepared.map(|prepared| Ready {
+        let what = prepared.map(|prepared| Ready {
             prepared,
             end,
             refused: skipped,
         });
-        if ready.send((number, result)).is_err() {
+        if ready.send(Numbered { number, permit, what }).is_err() {
             return;
         }
     }
@@ -252,8 +302,9 @@ impl LoadReport {
         self.inserted + self.updated + self.unchanged + self.invalid
     }
 
-    fn add(&mut self, source: &str, prepared: &[Prepared], outcomes: &[Outcome], refused: Vec<String>) {
+    fn add(&mut self, source: &str, prepared: &[Prepared], outcomes: &[Outcome], mut refused: Vec<String>) {
         for (prepared, outcome) in prepared.iter().zip(outcomes) {
+            let fingerprint = || prepared.cert.key().fingerprint().to_string();
             match outcome {
                 Outcome::Inserted => self.inserted += 1,
                 Outcome::Updated => self.updated += 1,
@@ -261,10 +312,10 @@ impl LoadReport {
                 Outcome::Invalid => {
                     self.invalid += 1;
                     if self.invalid_examples.len() < EXAMPLES_MAX {
-                        self.invalid_examples
-                            .push(prepared.cert.key().fingerprint().to_string());
+                        self.invalid_examples.push(fingerprint());
                     }
                 }
+                Outcome::TooLarge => refused.push(format!("{}: {}", fingerprint(), ingest::TOO_LARGE)),
             }
         }
         self.refused_count += refused.len() as u64;
@@ -304,5 +355,24 @@ impl std::fmt::Display for LoadReport {
         self.unread
             .iter()
             .try_for_each(|unread| writeln!(f, "not read: {unread}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn octets_on_their_way_are_bounded() {
+        let room = Arc::<Room>::default();
+        let first = room.take(QUEUE_OCTETS * 2);
+        let (taken, waiting) = sync_channel(1);
+        let later = Arc::clone(&room);
+        let thread = std::thread::spawn(move || taken.send(later.take(1)));
+        assert!(waiting.recv_timeout(Duration::from_millis(50)).is_err());
+        drop(first);
+        assert!(waiting.recv_timeout(Duration::from_secs(10)).is_ok());
+        thread.join().unwrap().unwrap();
     }
 }

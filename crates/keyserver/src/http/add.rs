@@ -306,6 +306,7 @@ fn text(report: &Report) -> String {
             Outcome::Updated => "updated",
             Outcome::Unchanged => "unchanged",
             Outcome::Invalid => "invalid: no valid self-signature shows that anybody holds this key:",
+            Outcome::TooLarge => "too large, nothing of it was stored:",
         };
         let _ = writeln!(text, "{outcome} {}", cert.fingerprint);
         for dropped in &cert.dropped {

@@ -35,6 +35,10 @@ fn certificate(cert: &CertReport) -> Markup {
             "Not shown",
             "No valid self-signature shows that anybody holds this key.",
         ),
+        Outcome::TooLarge => (
+            "Too large",
+            "Its owner signed more than this server keeps of one certificate: nothing of it was stored.",
+        ),
     };
     html! {
         h2 { (title) }

@@ -1,0 +1,88 @@
+//! The write path on a store in memory: what is refused, and how it is said.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+use keyrink::ingest::{Ingest, IngestError, Outcome, Report};
+use keyrink_openpgp::policy::Limits;
+use keyrink_store::memory::MemoryStore;
+use keyrink_testkit::{Certificate, Format, Reason, Tag, packet};
+use std::sync::Arc;
+
+fn ingest(limits: Limits) -> Ingest {
+    Ingest {
+        store: Arc::new(MemoryStore::new()),
+        limits,
+        words: false,
+    }
+}
+
+fn outcomes(report: &Report) -> Vec<Outcome> {
+    report.certs.iter().map(|cert| cert.outcome).collect()
+}
+
+/// User ids that the owner signed, two packets each.
+fn with_user_ids(count: u32) -> Certificate {
+    (0..count).fold(Certificate::v4(1, "large"), |cert, n| {
+        cert.user_id(format!("{n} {}", "x".repeat(200)))
+    })
+}
+
+#[test]
+fn what_is_too_large_is_not_called_known() {
+    let ingest = ingest(Limits {
+        packets: 2,
+        ..Limits::default()
+    });
+    let submit = |count| outcomes(&ingest.submit(&with_user_ids(count).to_bytes()).unwrap());
+    assert_eq!(submit(20), [Outcome::TooLarge]);
+    assert_eq!(submit(2), [Outcome::Inserted]);
+    assert_eq!(submit(20), [Outcome::TooLarge]);
+    assert_eq!(submit(2), [Outcome::Unchanged]);
+}
+
+#[test]
+fn armor_is_found_behind_text_of_any_language() {
+    let armored = Certificate::v4(2, "text").user_id("Text").armored();
+    for before in ["\u{FEFF}", "Über\n", "\u{FEFF}Grüße\n\n", "ключ:\r\n", ""] {
+        let report = ingest(Limits::default()).submit(format!("{before}{armored}").as_bytes());
+        assert_eq!(outcomes(&report.unwrap()), [Outcome::Inserted], "{before:?}");
+    }
+    let misleading = Certificate::v4(2, "text").user_id("a\n-----BEGIN PGP PUBLIC KEY BLOCK-----\n");
+    let report = ingest(Limits::default()).submit(&misleading.to_bytes());
+    assert_eq!(outcomes(&report.unwrap()), [Outcome::Inserted]);
+}
+
+#[test]
+fn damaged_secret_keys_are_secret_keys() {
+    let secret = Certificate::v4(3, "secret").user_id("Secret").to_secret_bytes();
+    let public = Certificate::v4(3, "secret").user_id("Secret").to_bytes();
+    let armored = keyrink_testkit::armor(&secret).replace("PUBLIC KEY", "PRIVATE KEY");
+    let half = armored.len() / 2;
+    let lost = [&armored[..half], "ä", &armored[half + 1..]].concat();
+    let cut = [&public[..], &secret[..20]].concat();
+    for sent in [armored[..half].as_bytes(), lost.as_bytes(), &secret[..20], &cut] {
+        let refused = ingest(Limits::default()).submit(sent);
+        assert!(matches!(refused, Err(IngestError::SecretKey)), "{refused:?}");
+    }
+}
+
+#[test]
+fn planted_keys_do_not_hide_a_certificate_from_its_revocation() {
+    let ingest = ingest(Limits::default());
+    let victim = Certificate::v4(4, "victim").user_id("Victim");
+    ingest.submit(&victim.to_bytes()).unwrap();
+    for n in 0..30 {
+        // Version 3: the key id is the end of the modulus.
+        let modulus = [&[0x80 | n; 56][..], &victim.primary().key_id()].concat();
+        let key = [&[3, 0, 0, 0, n, 0, 0, 1, 2, 0][..], &modulus, &[0, 2, 3]].concat();
+        let planted = packet(Tag::PublicKey, Format::OpenPgp, &key);
+        let user_id = packet(Tag::UserId, Format::OpenPgp, b"Planted");
+        ingest.submit(&[planted, user_id].concat()).unwrap();
+    }
+    let report = ingest.submit(&victim.revocation(Reason::Retired)).unwrap();
+    assert_eq!(outcomes(&report), [Outcome::Updated]);
+    assert_eq!(
+        report.certs[0].fingerprint.to_string().to_lowercase(),
+        victim.fingerprint().to_lowercase()
+    );
+}
