@@ -1,5 +1,5 @@
 //! The web server, in the order a request passes: [`server`] (sockets, TLS, limits), [`request_line`] (repair),
-//! [`answer`] (headers, time limit, metrics around every answer; `own_answers` for those that hyper gives), [`routes`],
+//! [`answer`] (headers, time limit, metrics around every answer; `hyper_refusals` for those that hyper gives), [`routes`],
 //! then the handlers, which take their parameters from [`query`], their bodies from [`body`] into [`room`] that is bounded, and ask the store through
 //! [`handoff`].
 
@@ -11,10 +11,10 @@ mod certificate;
 pub mod handoff;
 pub mod hashquery;
 mod hits;
+mod hyper_refusals;
 mod index;
 pub mod lookup;
 mod meter;
-mod own_answers;
 mod pages;
 pub mod query;
 mod reply;

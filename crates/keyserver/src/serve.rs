@@ -135,7 +135,7 @@ fn hkp(config: &Config, store: &Arc<dyn Store>) -> Routes {
         room: Arc::clone(&answers),
         answer_octets: HASHQUERY_ANSWER_OCTETS,
     };
-    let web = Web::new(config, Arc::clone(store));
+    let web = Web::new(config, Arc::clone(store), answers);
     let submitting = add::routes(Arc::new(submissions)).merge(hashquery::routes(Arc::new(queries)));
     web::routes(Arc::new(web)).merge(submitting)
 }
@@ -183,7 +183,7 @@ fn serving_threads(setting: u32) -> usize {
 
 const THREADS_PER_CORE: usize = 4;
 
-/// Threads for long work: submissions that wait for their commit, searches of words.
+/// Threads for long work: submissions of more than a few KiB, searches of words, answers that are not small, hashqueries.
 const BLOCKING_THREADS_MAX: usize = 64;
 /// The longest answer to one hashquery: far more than the 100 certificates that peers ask for at once usually have.
 const HASHQUERY_ANSWER_OCTETS: usize = 64 << 20;

@@ -13,9 +13,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{Node, get};
-use keyrink_testkit::generate;
 use keyrink_testkit::http::Client;
 use keyrink_testkit::peers::Keyrink;
+use keyrink_testkit::{Certificate, generate};
 
 #[test]
 fn slow_clients_are_cut_and_others_served_meanwhile() {
@@ -72,6 +72,55 @@ fn announced_bodies_take_no_room_from_others() {
     assert_eq!(answer.status, 200, "{}", answer.text());
     assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
     drop(idle);
+}
+
+#[test]
+fn clients_that_do_not_read_take_little_memory() {
+    let long = (0..500).fold(Certificate::v4(9, "long"), |certificate, number| {
+        certificate.user_id(&format!("{number} {}", "x".repeat(14 << 10)))
+    });
+    let small = generate::certificate(1, 0);
+    let node = Node::with(&[&long.to_bytes(), &small.to_bytes()]);
+    let server = node.serve_with(&["KEYRINK_HTTP_ANSWERS_OCTETS=16000000"], &[]);
+    let before = peak_kibibytes(&server);
+    let fingerprint = long.fingerprint();
+    let request = format!("GET /pks/lookup?op=get&search=0x{fingerprint} HTTP/1.1\r\nHost: a\r\n\r\n");
+    let connections: Vec<TcpStream> = (0..24)
+        .map(|_| {
+            let mut connection = TcpStream::connect(server.http()).unwrap();
+            connection.write_all(request.as_bytes()).unwrap();
+            connection
+        })
+        .collect();
+    thread::sleep(Duration::from_secs(1));
+    let mut client = Client::new(server.http());
+    assert_eq!(
+        get(&mut client, &small.fingerprint()).status,
+        200,
+        "what is small needs no room"
+    );
+    let heads: Vec<String> = connections.iter().map(head).collect();
+    let refused = heads.iter().filter(|head| head.starts_with("HTTP/1.1 429 "));
+    assert!(refused.clone().count() > 0 && refused.count() < 24, "{heads:?}");
+    let grown = peak_kibibytes(&server) - before;
+    assert!(grown < 100 << 10, "{grown} KiB for answers of 9 MB each");
+    drop(connections);
+    assert_eq!(get(&mut client, &fingerprint).status, 200, "room again");
+}
+
+/// The beginning of an answer.
+fn head(mut connection: &TcpStream) -> String {
+    connection.set_read_timeout(Some(Duration::from_secs(15))).unwrap();
+    let mut head = [0; 16];
+    connection.read_exact(&mut head).unwrap();
+    String::from_utf8_lossy(&head).into_owned()
+}
+
+/// The most memory that a server had until now.
+fn peak_kibibytes(server: &Keyrink) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.id())).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
 #[test]
@@ -140,7 +189,9 @@ fn a_second_signal_ends_at_once() {
 
 #[test]
 fn a_full_disk_is_told_and_survived() {
-    let Some(disk) = Disk::mount("size=4m") else { return };
+    let Some(disk) = Disk::mount("a_full_disk", "size=4m") else {
+        return;
+    };
     let server = disk.serve();
     let mut client = Client::new(server.http());
     let refused = (0..20).find_map(|index| {
@@ -167,7 +218,9 @@ fn a_full_disk_is_told_and_survived() {
 
 #[test]
 fn a_disk_that_takes_no_writes_is_told_and_survived() {
-    let Some(disk) = Disk::mount("size=64m") else { return };
+    let Some(disk) = Disk::mount("a_disk_that_takes_no_writes", "size=64m") else {
+        return;
+    };
     let server = disk.serve();
     let mut client = Client::new(server.http());
     assert_eq!(submit(&mut client, 0).0, 200);
@@ -181,6 +234,32 @@ fn a_disk_that_takes_no_writes_is_told_and_survived() {
     assert_eq!(get(&mut client, &generate::certificate(3, 0).fingerprint()).status, 200);
     std::fs::remove_file(disk.folder.join("filler")).unwrap();
     assert_eq!(submit(&mut client, 10).0, 200, "room again, no restart");
+    disk.check();
+}
+
+#[test]
+fn a_disk_that_is_read_only_cannot_be_served_from() {
+    let Some(disk) = Disk::mount("a_disk_that_is_read_only", "size=64m") else {
+        return;
+    };
+    let server = disk.serve();
+    assert_eq!(submit(&mut Client::new(server.http()), 0).0, 200);
+    drop(server);
+    disk.remount("ro");
+    let mut command = Command::new(common::PROGRAM);
+    command
+        .args(["serve", "--http", "127.0.0.1:0", "--data"])
+        .arg(disk.data());
+    let finished = common::finish(command, b"");
+    assert_eq!(finished.code, Some(1), "{finished:?}");
+    let names = |said: &str| finished.err.contains(said);
+    assert!(
+        names("read-only") || names("readonly") || names("Read-only"),
+        "{finished:?}"
+    );
+    disk.remount("rw");
+    let server = disk.serve();
+    assert_eq!(submit(&mut Client::new(server.http()), 1).0, 200, "as before");
     disk.check();
 }
 
@@ -232,8 +311,8 @@ struct Disk {
 }
 
 impl Disk {
-    /// None, with a line that says so, where nobody may mount.
-    fn mount(options: &str) -> Option<Self> {
+    /// None, with a line that says so, where nobody may mount; where everything has to be tested, that fails.
+    fn mount(test: &str, options: &str) -> Option<Self> {
         let node = Node::new();
         let folder = node.path("disk");
         std::fs::create_dir(&folder).unwrap();
@@ -244,7 +323,11 @@ impl Disk {
         if mounted.is_ok_and(|output| output.status.success()) {
             return Some(Self { folder, _node: node });
         }
-        eprintln!("skipped: a tmpfs cannot be mounted here (it takes root)");
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "{test}: a tmpfs has to be mounted (it takes root)"
+        );
+        eprintln!("{test} is skipped: a tmpfs cannot be mounted here (it takes root)");
         None
     }
 

@@ -8,6 +8,7 @@ use axum::http::{Method, header};
 use http_body_util::BodyExt;
 use keyrink::config::Config;
 use keyrink::http::answer::Answers;
+use keyrink::http::room::Room;
 use keyrink::http::web::{Web, routes};
 use keyrink::ingest::Ingest;
 use keyrink_store::Store;
@@ -91,7 +92,7 @@ impl Site {
         let web = Web {
             results_max: 3,
             now,
-            ..Web::new(&config, Arc::clone(&store))
+            ..Web::new(&config, Arc::clone(&store), Arc::new(Room::new(64 << 20, 0)))
         };
         let answers = Answers::new(routes(Arc::new(web)), &config);
         Self { answers, store }

@@ -117,7 +117,9 @@ fn serve(dir: &Path, records: usize) {
             .iter()
             .map(|i| record(i % records).elements[0].bytes.clone())
             .collect();
-        assert_eq!(store.by_element(DATASET, &elements).expect("an answer").len(), 100);
+        let found = store.by_element(REALM, DATASET, &elements).expect("an answer");
+        let ids: Vec<_> = found.into_iter().map(|listed| listed.id).collect();
+        assert_eq!(store.get(REALM, &ids).expect("an answer").len(), 100);
     }
     report("by element, a hundred at a time", 20_000, &started);
     scan(&store);

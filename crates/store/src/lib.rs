@@ -17,7 +17,7 @@ pub mod memory;
 mod record;
 pub mod sqlite;
 
-pub use record::{Dataset, Element, Realm, RecordId, Stored, Term};
+pub use record::{Bounds, Dataset, Element, Found, Listed, Realm, RecordId, Stored, Term};
 use thiserror::Error;
 
 /// What a store can do. Every call is one transaction and may be made from any thread.
@@ -32,10 +32,24 @@ pub trait Store: Send + Sync {
         term: &Term,
         after: Option<&RecordId>,
         limit: usize,
-    ) -> Result<Vec<Stored>, StoreError>;
+    ) -> Result<Vec<Stored>, StoreError> {
+        let bounds = Bounds {
+            records: limit,
+            octets: usize::MAX,
+            listed: 0,
+        };
+        Ok(self.search(realm, term, after, bounds)?.records)
+    }
 
-    /// Records that hold any of these elements of `dataset`; each record once. An element can stand for several records.
-    fn by_element(&self, dataset: Dataset, elements: &[Vec<u8>]) -> Result<Vec<Stored>, StoreError>;
+    /// What `term` finds after `after`, read and listed within `bounds`.
+    fn search(&self, realm: Realm, term: &Term, after: Option<&RecordId>, bounds: Bounds) -> Result<Found, StoreError>;
+
+    /// How many records `term` finds, counted up to `limit`.
+    fn holders(&self, realm: Realm, term: &Term, limit: usize) -> Result<usize, StoreError>;
+
+    /// Records of `realm` that hold any of these elements of `dataset`, in the order asked, each once. An element can
+    /// stand for several records.
+    fn by_element(&self, realm: Realm, dataset: Dataset, elements: &[Vec<u8>]) -> Result<Vec<Listed>, StoreError>;
 
     /// Those of these elements of `dataset` that no record holds, in the order asked.
     fn lacking(&self, dataset: Dataset, elements: &[Vec<u8>]) -> Result<Vec<Vec<u8>>, StoreError>;

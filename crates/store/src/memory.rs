@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::batch::{Edit, Kept, Plan, difference, now};
 use crate::{
-    Applied, Batch, ChangeRow, Dataset, Element, PAGE_OCTETS, Realm, RecordId, Refusal, Snapshot, Store, StoreError,
-    Stored, Term, Vector,
+    Applied, Batch, Bounds, ChangeRow, Dataset, Element, Found, Listed, PAGE_OCTETS, Realm, RecordId, Refusal,
+    Snapshot, Store, StoreError, Stored, Term, Vector,
 };
 
 /// A store that lives as long as its value.
@@ -50,38 +50,41 @@ impl Store for MemoryStore {
         Ok(ids.iter().map(|id| state.stored(realm, id)).collect())
     }
 
-    fn find(
-        &self,
-        realm: Realm,
-        term: &Term,
-        after: Option<&RecordId>,
-        limit: usize,
-    ) -> Result<Vec<Stored>, StoreError> {
+    fn search(&self, realm: Realm, term: &Term, after: Option<&RecordId>, bounds: Bounds) -> Result<Found, StoreError> {
         let state = self.state();
         let hits = state.terms.get(&(realm, term.clone())).into_iter().flatten();
         let hits = hits.filter(|id| after.is_none_or(|after| *id > after));
-        Ok(hits.take(limit).filter_map(|id| state.stored(realm, id)).collect())
+        let (mut found, mut octets) = (Found::default(), 0);
+        for record in hits.filter_map(|id| state.stored(realm, id)) {
+            octets += record.data.len();
+            if found.rest.is_empty() && found.records.len() < bounds.records && octets <= bounds.octets {
+                found.records.push(record);
+            } else if found.rest.len() < bounds.listed {
+                found.rest.push(listed(record));
+            } else {
+                break;
+            }
+        }
+        Ok(found)
     }
 
-    fn by_element(&self, dataset: Dataset, elements: &[Vec<u8>]) -> Result<Vec<Stored>, StoreError> {
+    fn holders(&self, realm: Realm, term: &Term, limit: usize) -> Result<usize, StoreError> {
+        let holders = self.state().terms.get(&(realm, term.clone())).map_or(0, BTreeSet::len);
+        Ok(holders.min(limit))
+    }
+
+    fn by_element(&self, realm: Realm, dataset: Dataset, elements: &[Vec<u8>]) -> Result<Vec<Listed>, StoreError> {
         let state = self.state();
-        let mut holders = BTreeSet::new();
+        let (mut found, mut seen) = (Vec::new(), BTreeSet::new());
         for bytes in elements {
-            holders.extend(
-                state
-                    .elements
-                    .get(&Element {
-                        dataset,
-                        bytes: bytes.clone(),
-                    })
-                    .into_iter()
-                    .flatten(),
-            );
+            let holders = state.elements.get(&element(dataset, bytes)).into_iter().flatten();
+            for (id, _) in holders.filter(|(_, of)| *of == realm) {
+                if seen.insert(id.clone()) {
+                    found.extend(state.stored(realm, id).map(listed));
+                }
+            }
         }
-        Ok(holders
-            .iter()
-            .filter_map(|(id, realm)| state.stored(*realm, id))
-            .collect())
+        Ok(found)
     }
 
     fn lacking(&self, dataset: Dataset, elements: &[Vec<u8>]) -> Result<Vec<Vec<u8>>, StoreError> {
@@ -309,6 +312,13 @@ impl State {
             added,
             time,
         });
+    }
+}
+
+fn listed(record: Stored) -> Listed {
+    Listed {
+        octets: record.data.len(),
+        id: record.id,
     }
 }
 

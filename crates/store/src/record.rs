@@ -71,3 +71,32 @@ pub struct Stored {
     /// Last changed, Unix seconds.
     pub modified: u64,
 }
+
+/// A record that was found and not read.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Listed {
+    /// Its id.
+    pub id: RecordId,
+    /// Octets of its data.
+    pub octets: usize,
+}
+
+/// What a term finds, in order of ids: records that were read, then those that were not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// Those within the bounds.
+    pub records: Vec<Stored>,
+    /// The next ones.
+    pub rest: Vec<Listed>,
+}
+
+/// How much of what a term finds is given at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// The most records that are read.
+    pub records: usize,
+    /// The most octets of data that are read; a record that exceeds them ends the reading.
+    pub octets: usize,
+    /// The most records that are only listed. As many mean that there may be more.
+    pub listed: usize,
+}

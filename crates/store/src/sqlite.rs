@@ -26,7 +26,8 @@ use self::write::Transaction;
 use self::writer::Writer;
 use crate::batch::now;
 use crate::{
-    Applied, Batch, ChangeRow, Dataset, Realm, RecordId, Refusal, Snapshot, Store, StoreError, Stored, Term, Vector,
+    Applied, Batch, Bounds, ChangeRow, Dataset, Found, Listed, Realm, RecordId, Refusal, Snapshot, Store, StoreError,
+    Stored, Term, Vector,
 };
 
 /// A store in a folder of the local file system.
@@ -146,20 +147,21 @@ impl Store for SqliteStore {
         })
     }
 
-    fn find(
-        &self,
-        realm: Realm,
-        term: &Term,
-        after: Option<&RecordId>,
-        limit: usize,
-    ) -> Result<Vec<Stored>, StoreError> {
+    fn search(&self, realm: Realm, term: &Term, after: Option<&RecordId>, bounds: Bounds) -> Result<Found, StoreError> {
         self.readers
-            .run(|connection| read::find(connection, realm, term, after, limit))
+            .run(|connection| read::search(connection, realm, term, after, bounds))
     }
 
-    fn by_element(&self, dataset: Dataset, elements: &[Vec<u8>]) -> Result<Vec<Stored>, StoreError> {
+    fn holders(&self, realm: Realm, term: &Term, limit: usize) -> Result<usize, StoreError> {
+        self.readers
+            .run(|connection| read::holders(connection, realm, term, limit))
+    }
+
+    fn by_element(&self, realm: Realm, dataset: Dataset, elements: &[Vec<u8>]) -> Result<Vec<Listed>, StoreError> {
         self.readers.run(|connection| {
-            read::consistent(connection, |connection| read::by_element(connection, dataset, elements))
+            read::consistent(connection, |connection| {
+                read::by_element(connection, realm, dataset, elements)
+            })
         })
     }
 

@@ -3,18 +3,21 @@
 use super::answer::Client;
 use super::body::{self, BodyError, BodyLimits};
 use super::handoff::{blocking, brief};
+use super::pages;
 use super::query::Query;
+use super::reply::{Form, Problem, transient};
 use super::room::Room;
 use super::routes::Routes;
 use crate::ingest::{CertReport, Dropped, Ingest, IngestError, Outcome, Report};
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::request::Parts;
-use axum::http::{HeaderValue, Request, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::{Request, StatusCode, header};
+use axum::response::Response;
 use axum::routing::post;
 use bytes::Bytes;
 use futures_util::stream;
+use keyrink_openpgp::armor;
 use serde::Serialize;
 use std::borrow::Cow;
 use std::convert::Infallible;
@@ -66,24 +69,37 @@ enum AddError {
 
 async fn add(State(submissions): State<Arc<Submissions>>, request: Request<Body>) -> Response {
     let (parts, body) = request.into_parts();
-    let mut style = Style::asked_for(&parts);
-    match take(&submissions, &parts, body, &mut style).await {
-        Ok(report) => style.report(&report),
-        Err(error) => style.error(&error),
+    let query = Query::new(parts.uri.query().unwrap_or_default().as_bytes());
+    let mut form = Form::asked(query, &parts.headers, None);
+    match take(&submissions, &parts, body, &mut form).await {
+        Ok(report) => answer(&report, form),
+        Err(error) => Problem::from(error).answer(form, ""),
     }
 }
 
-async fn take(
-    submissions: &Arc<Submissions>,
-    parts: &Parts,
-    body: Body,
-    style: &mut Style,
-) -> Result<Report, AddError> {
+fn answer(report: &Report, form: Form) -> Response {
+    let sound = report.certs.iter().any(|cert| cert.outcome != Outcome::Invalid);
+    let status = if sound {
+        StatusCode::OK
+    } else {
+        StatusCode::UNPROCESSABLE_ENTITY
+    };
+    let body = match form {
+        Form::Json => {
+            serde_json::to_string(&Answer::of(report)).expect("text and numbers can always be written as JSON")
+        }
+        Form::Html => pages::submitted(report),
+        Form::Text => text(report),
+    };
+    transient(status, form, body)
+}
+
+async fn take(submissions: &Arc<Submissions>, parts: &Parts, body: Body, form: &mut Form) -> Result<Report, AddError> {
     let mut room = submissions.room.open(Client::of(&parts.extensions));
     let body = body::read(&parts.headers, body, submissions.limits, &mut room).await?;
     let content_type = parts.headers.get(header::CONTENT_TYPE);
     let content_type = content_type.map_or("", |value| value.to_str().unwrap_or("?"));
-    let keytext = keytext(content_type, body, style).await?;
+    let keytext = keytext(content_type, body, form).await?;
     let ingest = submissions.ingest.clone();
     let octets = keytext.len();
     let submit = move || {
@@ -101,11 +117,11 @@ async fn take(
 
 /// The key in a body of a content type, for whoever has no request around it.
 pub(crate) async fn keytext_of(content_type: &str, body: Bytes) -> Option<Bytes> {
-    keytext(content_type, body, &mut Style::Text).await.ok()
+    keytext(content_type, body, &mut Form::Text).await.ok()
 }
 
 /// The key in a body of any accepted content type.
-async fn keytext(content_type: &str, body: Bytes, style: &mut Style) -> Result<Bytes, AddError> {
+async fn keytext(content_type: &str, body: Bytes, form: &mut Form) -> Result<Bytes, AddError> {
     let media_type = content_type
         .split(';')
         .next()
@@ -114,9 +130,9 @@ async fn keytext(content_type: &str, body: Bytes, style: &mut Style) -> Result<B
         .to_ascii_lowercase();
     match media_type.as_str() {
         "application/x-www-form-urlencoded" => {
-            let form = Query::new(&body);
-            style.add_options(form.text("options").unwrap_or_default().as_deref().unwrap_or_default());
-            match form.octets("keytext") {
+            let fields = Query::new(&body);
+            *form = Form::named(&fields.octets("options").unwrap_or_default()).unwrap_or(*form);
+            match fields.octets("keytext") {
                 Some(Cow::Owned(keytext)) => Ok(keytext.into()),
                 Some(Cow::Borrowed(keytext)) => Ok(body.slice_ref(keytext)),
                 // curl --data-binary calls a raw body a form.
@@ -124,99 +140,56 @@ async fn keytext(content_type: &str, body: Bytes, style: &mut Style) -> Result<B
                 None => Err(AddError::NoKeytext),
             }
         }
-        "multipart/form-data" => multipart(content_type, body, style).await,
+        "multipart/form-data" => multipart(content_type, body, form).await,
         "" | "application/pgp" | "application/pgp-keys" | "application/octet-stream" | "text/plain" => Ok(body),
         other => Err(AddError::ContentType(other.to_owned())),
     }
 }
 
-async fn multipart(content_type: &str, body: Bytes, style: &mut Style) -> Result<Bytes, AddError> {
+async fn multipart(content_type: &str, body: Bytes, form: &mut Form) -> Result<Bytes, AddError> {
     let failed = |error: multer::Error| AddError::Form(error.to_string());
     let boundary = multer::parse_boundary(content_type).map_err(failed)?;
-    let mut form = multer::Multipart::new(stream::iter([Ok::<_, Infallible>(body)]), boundary);
-    let mut found = Bytes::new();
-    while let Some(field) = form.next_field().await.map_err(failed)? {
+    let mut fields = multer::Multipart::new(stream::iter([Ok::<_, Infallible>(body)]), boundary);
+    let mut keys = Vec::new();
+    while let Some(field) = fields.next_field().await.map_err(failed)? {
         match field.name() {
-            Some("options") => style.add_options(&field.text().await.map_err(failed)?),
-            // A browser sends the text area and the file of a form; people fill in one of them.
-            Some("keytext" | "keyfile") => {
-                let octets = field.bytes().await.map_err(failed)?;
-                if found.trim_ascii().is_empty() {
-                    found = octets;
-                }
+            Some("options") => {
+                let options = field.bytes().await.map_err(failed)?;
+                *form = Form::named(&options).unwrap_or(*form);
             }
+            // A browser sends the text area and the file of a form; many leave one of them empty.
+            Some("keytext" | "keyfile") => keys.push(field.bytes().await.map_err(failed)?),
             _ => {}
         }
     }
-    if found.is_empty() {
-        Err(AddError::NoKeytext)
-    } else {
-        Ok(found)
+    keys.retain(|octets| !octets.trim_ascii().is_empty());
+    match keys.len() {
+        0 => Err(AddError::NoKeytext),
+        1 => Ok(keys.remove(0)),
+        _ => joined(&keys),
     }
 }
 
-/// In which form an answer is wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Style {
-    Json,
-    Html,
-    Text,
+/// Several submissions as one, armored or not, so that they are taken together or, for a secret key, not at all.
+fn joined(keys: &[Bytes]) -> Result<Bytes, AddError> {
+    let mut packets = Vec::new();
+    for octets in keys {
+        let octets = octets.trim_ascii_start();
+        if armor::is_armored(octets) {
+            packets.extend(armor::decode(octets).map_err(IngestError::from)?);
+        } else {
+            packets.extend_from_slice(octets);
+        }
+    }
+    Ok(packets.into())
 }
 
-impl Style {
-    fn asked_for(parts: &Parts) -> Self {
-        let accept = parts
-            .headers
-            .get(header::ACCEPT)
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or_default();
-        let mut style = if accept.contains("text/html") {
-            Self::Html
-        } else if accept.contains("application/json") {
-            Self::Json
-        } else {
-            Self::Text
-        };
-        let query = Query::new(parts.uri.query().unwrap_or_default().as_bytes());
-        style.add_options(query.text("options").unwrap_or_default().as_deref().unwrap_or_default());
-        style
-    }
-
-    fn add_options(&mut self, options: &str) {
-        if options.split(',').any(|option| option == "json") {
-            *self = Self::Json;
-        } else if options.split(',').any(|option| option == "mr") {
-            *self = Self::Text;
+impl From<AddError> for Problem {
+    fn from(error: AddError) -> Self {
+        Self {
+            status: error.status(),
+            sentence: error.to_string(),
         }
-    }
-
-    fn report(self, report: &Report) -> Response {
-        let sound = report.certs.iter().any(|cert| cert.outcome != Outcome::Invalid);
-        let status = if sound {
-            StatusCode::OK
-        } else {
-            StatusCode::UNPROCESSABLE_ENTITY
-        };
-        match self {
-            Self::Json => json(status, &Answer::of(report)),
-            Self::Html => super::pages::submitted(status, report),
-            Self::Text => (status, text(report)).into_response(),
-        }
-    }
-
-    fn error(self, error: &AddError) -> Response {
-        let (status, message) = (error.status(), error.to_string());
-        let mut answer = match self {
-            Self::Json => json(status, &serde_json::json!({ "error": message })),
-            Self::Html => super::pages::failure(status, &message),
-            Self::Text => (status, format!("{message}\n")).into_response(),
-        };
-        if matches!(error, AddError::Body(BodyError::NoRoom(_))) {
-            answer
-                .headers_mut()
-                .insert(header::RETRY_AFTER, HeaderValue::from_static("60"));
-        }
-        answer
     }
 }
 
@@ -290,13 +263,6 @@ impl<'a> Entry<'a> {
 }
 
 const NO_SELF_SIGNATURE: &str = "no valid self-signature shows that anybody holds this key";
-
-fn json(status: StatusCode, value: &impl Serialize) -> Response {
-    match serde_json::to_vec(value) {
-        Ok(text) => (status, [(header::CONTENT_TYPE, "application/json")], text).into_response(),
-        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-    }
-}
 
 fn text(report: &Report) -> String {
     let mut text = String::new();

@@ -3,7 +3,9 @@
 //! A point read of the store takes about 10 µs; handing it to another thread and waiting for the result costs more than that.
 //! So short reads run right on the threads that serve connections, of which there are several for each core, but
 //! never on the last one that is free: should the store stall, the server still accepts, answers and stops. What takes
-//! somewhat longer, such as a small submission with its commit, may occupy half of them.
+//! somewhat longer, such as a small submission with its commit, may occupy half of them. While another process holds the
+//! lock for writing, such a submission waits on its thread, up to the 30 seconds after which the store gives up: so long
+//! half of the threads serve, and further submissions wait on threads of their own.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::runtime::Handle;

@@ -7,10 +7,10 @@
 use super::answer::Client;
 use super::body::{self, BodyLimits};
 use super::handoff::blocking;
-use super::room::Room;
+use super::room::{Held, NoRoom, Room};
 use super::routes::Routes;
 use super::throttle::Throttle;
-use crate::formats::SKS;
+use crate::formats::{OPENPGP, SKS};
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{Request, StatusCode, header};
@@ -18,7 +18,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use keyrink_openpgp::project::Projection;
 use keyrink_openpgp::stored;
-use keyrink_store::{Store, StoreError, Stored};
+use keyrink_store::{Listed, Store, StoreError};
 use std::sync::Arc;
 
 /// What answering peers needs.
@@ -71,17 +71,45 @@ async fn answer(State(queries): State<Arc<HashQueries>>, request: Request<Body>)
         Ok(digests) => digests,
         Err(error) => return (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
     };
-    match blocking(move || collect(&queries, &digests)).await {
-        Ok(octets) => ([(header::CONTENT_TYPE, "pgp/keys")], octets).into_response(),
-        Err(error) => {
+    match collect(queries, &mut room, digests).await {
+        Ok(octets) => ([(header::CONTENT_TYPE, "pgp/keys")], room.keep(octets)).into_response(),
+        Err(CollectError::NoRoom(error)) => {
+            let retry = [(header::RETRY_AFTER, "60")];
+            (StatusCode::TOO_MANY_REQUESTS, retry, format!("{error}\n")).into_response()
+        }
+        Err(CollectError::Store(error)) => {
             tracing::error!(%error, "hashquery");
-            (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "the store is not available, try again later\n",
-            )
-                .into_response()
+            let sentence = "the store is not available, try again later\n";
+            (StatusCode::SERVICE_UNAVAILABLE, sentence).into_response()
         }
     }
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+enum CollectError {
+    #[error(transparent)]
+    NoRoom(#[from] NoRoom),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The answer, in room that is had before anything long is read.
+async fn collect(queries: Arc<HashQueries>, room: &mut Held, digests: Vec<Vec<u8>>) -> Result<Vec<u8>, CollectError> {
+    let store = Arc::clone(&queries.store);
+    let mut found = blocking(move || store.by_element(OPENPGP, SKS, &digests)).await?;
+    let mut octets = 0;
+    let fitting = found.iter().take_while(|listed| {
+        octets += listed.octets;
+        octets <= queries.answer_octets
+    });
+    // One that is longer than any answer goes alone.
+    let fitting = fitting.count().max(1);
+    found.truncate(fitting);
+    let octets: usize = found.iter().map(|listed| listed.octets).sum();
+    let longest = found.iter().map(|listed| listed.octets).max().unwrap_or_default();
+    room.grow(octets + longest).await?;
+    Ok(blocking(move || write_answer(&*queries.store, found, octets)).await?)
 }
 
 /// The digests asked for. Strings that are no digests match nothing and are left out, as SKS does.
@@ -108,39 +136,43 @@ fn read_number(input: &mut &[u8]) -> Result<usize, QuestionError> {
     Ok(u32::from_be_bytes(*number) as usize)
 }
 
-fn collect(queries: &HashQueries, digests: &[Vec<u8>]) -> Result<Vec<u8>, StoreError> {
-    let mut certs = Vec::new();
-    let mut octets = 0;
-    for digest in digests {
-        for Stored { data, id, .. } in queries.store.by_element(SKS, std::slice::from_ref(digest))? {
-            let mut cert = Vec::new();
-            if stored::write_projection(&data, Projection::Sks, &mut cert).is_err() {
-                tracing::error!(
-                    id = crate::formats::hexadecimal(id.as_bytes()),
-                    "the record cannot be read"
-                );
-                continue;
-            }
-            octets += cert.len();
-            if octets > queries.answer_octets && !certs.is_empty() {
-                return Ok(write_answer(&certs));
-            }
-            certs.push(cert);
+/// Writes each certificate right where it stands in the answer. `octets` is about how many that takes.
+fn write_answer(store: &dyn Store, found: Vec<Listed>, octets: usize) -> Result<Vec<u8>, StoreError> {
+    let mut out = Vec::with_capacity(octets + 4 * found.len() + 6);
+    let mut count = 0;
+    write_number(&mut out, 0);
+    for Listed { id, .. } in found {
+        let Some(record) = store
+            .get(OPENPGP, std::slice::from_ref(&id))?
+            .into_iter()
+            .flatten()
+            .next()
+        else {
+            continue;
+        };
+        let start = out.len();
+        write_number(&mut out, 0);
+        if stored::write_projection(&record.data, Projection::Sks, &mut out).is_ok() {
+            count += 1;
+            let length = out.len() - start - 4;
+            out[start..start + 4].copy_from_slice(&number(length));
+        } else {
+            out.truncate(start);
+            let id = crate::formats::hexadecimal(id.as_bytes());
+            tracing::error!(id, "the record cannot be read");
         }
     }
-    Ok(write_answer(&certs))
+    out[..4].copy_from_slice(&number(count));
+    out.extend_from_slice(b"\r\n");
+    Ok(out)
 }
 
-fn write_answer(certs: &[Vec<u8>]) -> Vec<u8> {
-    let number = |length: usize| u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes();
-    let mut out = Vec::with_capacity(certs.iter().map(|cert| cert.len() + 4).sum::<usize>() + 6);
-    out.extend_from_slice(&number(certs.len()));
-    for cert in certs {
-        out.extend_from_slice(&number(cert.len()));
-        out.extend_from_slice(cert);
-    }
-    out.extend_from_slice(b"\r\n");
-    out
+fn write_number(out: &mut Vec<u8>, length: usize) {
+    out.extend_from_slice(&number(length));
+}
+
+fn number(length: usize) -> [u8; 4] {
+    u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes()
 }
 
 #[cfg(test)]

@@ -3,6 +3,10 @@
 //! Of the flags of HKP's lines, `r` (revoked) and `e` (expired) are written. `d` (disabled) tells of a keyserver whose
 //! operator switches single keys off, which cannot be done here: what is stored is shown or is not found.
 //!
+//! The number in the first line counts the certificates in this answer, as HKP has it. That there are more is said by
+//! the header `Link` only: a line of another kind would reach people as a result, because GnuPG hands on to its caller
+//! every line that a server sends, and a larger number would not be the one that HKP means.
+//!
 //! The JSON is that of the HKP draft's index (§7.1.1) in an object with the address of the next page:
 //!
 //! ```text

@@ -2,9 +2,10 @@
 //!
 //! Certificates of version 6 are given out with `options=bin` only. Answers that do not hold everything found have a `Link` to the next page.
 
+use super::answer::Client;
 use super::certificate::Certificate;
 use super::handoff::{blocking, short};
-use super::hits::{self, Bounds, Hits};
+use super::hits::{Begun, Bounds, Hits};
 use super::index::{self, Extent};
 use super::pages::certificates::{self as pages, Frame};
 use super::query::Query;
@@ -13,10 +14,12 @@ use super::search::{Reading, Search};
 use super::stats;
 use super::web::Web;
 use crate::formats::hexadecimal;
+use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::{self, HeaderName, HeaderValue};
-use axum::http::{HeaderMap, StatusCode, Uri};
-use axum::response::{IntoResponse, Response};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, Response as Answer, StatusCode, Uri};
+use axum::response::Response;
 use keyrink_openpgp::armor;
 use keyrink_openpgp::cert::Cert;
 use keyrink_openpgp::project::Projection;
@@ -24,10 +27,20 @@ use keyrink_openpgp::stored::{Damaged, write_projection};
 use keyrink_openpgp::terms::Term;
 use keyrink_store::{RecordId, Stored};
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// `GET /pks/lookup`
-pub async fn lookup(State(web): State<Arc<Web>>, uri: Uri, headers: HeaderMap) -> Response {
+pub async fn lookup(State(web): State<Arc<Web>>, request: axum::extract::Request) -> Response {
+    let (
+        Parts {
+            uri,
+            headers,
+            extensions,
+            ..
+        },
+        _,
+    ) = request.into_parts();
     let query = Query::new(uri.query().unwrap_or_default().as_bytes());
     if query.octets("op").is_some_and(|op| op.eq_ignore_ascii_case(b"stats")) {
         let form = stats::form(query, &headers);
@@ -38,33 +51,60 @@ pub async fn lookup(State(web): State<Arc<Web>>, uri: Uri, headers: HeaderMap) -
     match Request::read(query, web.words) {
         Err(problem) => problem.answer(form, &typed),
         Ok(request) => {
-            let context = Context {
+            let context = Arc::new(Context {
                 uri,
                 headers,
                 form,
                 typed,
-            };
-            short(move || {
-                let answered = request.answer(&web, &context);
-                answered.unwrap_or_else(|problem| problem.answer(form, &context.typed))
-            })
-            .await
+            });
+            let client = Client::of(&extensions);
+            let answered = answer_in_room(&web, client, request, Arc::clone(&context)).await;
+            answered.unwrap_or_else(|problem| problem.answer(form, &context.typed))
         }
     }
 }
 
+/// What is small is answered at once; for the rest there has to be room before it is read.
+async fn answer_in_room(
+    web: &Arc<Web>,
+    client: IpAddr,
+    request: Request,
+    context: Arc<Context>,
+) -> Result<Response, Problem> {
+    let begun = {
+        let (web, context) = (Arc::clone(web), Arc::clone(&context));
+        let is_short = !matches!(request.source, Source::Search(Search::Words(_)));
+        let begin = move || {
+            let begun = request.begin(&web)?;
+            Ok::<_, Problem>(match begun.octets() {
+                None => Ok(request.answer(&web, &context, begun)?.map(Body::from)),
+                Some(octets) => Err((request, begun, octets)),
+            })
+        };
+        if is_short {
+            short(begin).await?
+        } else {
+            blocking(begin).await?
+        }
+    };
+    let (request, begun, octets) = match begun {
+        Ok(answer) => return Ok(answer),
+        Err(large) => large,
+    };
+    let mut room = web.answers.open(client);
+    room.grow(octets.saturating_mul(ANSWER_PER_RECORD)).await?;
+    let web = Arc::clone(web);
+    blocking(move || {
+        let answer = request.answer(&web, &context, begun)?;
+        Ok(answer.map(|body| Body::from(room.keep(body))))
+    })
+    .await
+}
+
 /// Who reads the answer: what the options say, else people if it is made for them, else what the client accepts.
 fn form(query: Query<'_>, headers: &HeaderMap) -> Form {
-    if query.lists("options", "json") {
-        return Form::Json;
-    }
-    if query.lists("options", "mr") {
-        return Form::Text;
-    }
-    match query.octets("op").as_deref() {
-        Some(b"index" | b"vindex") => Form::Html,
-        _ => Form::accepted(headers),
-    }
+    let is_page = matches!(query.octets("op").as_deref(), Some(b"index" | b"vindex"));
+    Form::asked(query, headers, is_page.then_some(Form::Html))
 }
 
 /// What of the request matters to the form of the answer only.
@@ -131,49 +171,54 @@ impl Request {
         })
     }
 
-    /// The answer. Blocks.
-    fn answer(&self, web: &Web, context: &Context) -> Result<Response, Problem> {
-        let hits = self.hits(web)?;
-        let records = &hits.records;
-        if records.is_empty() {
-            return Err(self.nothing(web, &hits));
-        }
-        let next = hits.next.as_ref().map(|after| next_page(&context.uri, after));
-        let mut answer = match self.operation {
-            Operation::Get => self.certificates(web, context, records)?,
-            Operation::Index | Operation::VerboseIndex => {
-                let newer = hits.newer.then(|| download(&context.typed));
-                self.index(web, context, records, next.as_deref(), newer.as_deref())?
-            }
-        };
-        let headers = answer.headers_mut();
-        headers.insert(RESULTS_COUNT, HeaderValue::from(records.len()));
-        if let Some(link) = next.and_then(|next| HeaderValue::try_from(format!("<{next}>; rel=\"next\"")).ok()) {
-            headers.insert(header::LINK, link);
-        }
-        Ok(answer)
-    }
-
-    fn hits(&self, web: &Web) -> Result<Hits, Problem> {
+    /// Looks for what is asked for. Blocks.
+    fn begin(&self, web: &Web) -> Result<Begun, Problem> {
         let bounds = Bounds {
             records: web.results_max,
             octets: web.results_octets_max,
             version_max: if self.binary { u8::MAX } else { LEGACY_VERSION_MAX },
         };
         match &self.source {
-            Source::Search(search) => hits::find(&*web.store, search, self.after.clone(), bounds),
-            Source::Digest(digest) => hits::by_digest(&*web.store, digest, bounds),
+            Source::Search(search) => Begun::by_search(&*web.store, search, self.after.as_ref(), bounds),
+            Source::Digest(digest) => Begun::by_digest(&*web.store, digest, bounds),
         }
     }
 
+    /// The answer. Blocks.
+    fn answer(&self, web: &Web, context: &Context, begun: Begun) -> Result<Answer<Vec<u8>>, Problem> {
+        let hits = begun.finish(&*web.store)?;
+        if hits.records.is_empty() {
+            return Err(self.nothing(web, &hits));
+        }
+        let count = hits.records.len();
+        let next = hits.next.as_ref().map(|after| next_page(&context.uri, after));
+        let mut answer = match self.operation {
+            Operation::Get => self.certificates(web, context, hits.records)?,
+            Operation::Index | Operation::VerboseIndex => {
+                let newer = hits.newer.then(|| download(&context.typed));
+                self.index(web, context, &hits.records, next.as_deref(), newer.as_deref())?
+            }
+        };
+        let headers = answer.headers_mut();
+        headers.insert(RESULTS_COUNT, HeaderValue::from(count));
+        if let Some(link) = next.and_then(|next| HeaderValue::try_from(format!("<{next}>; rel=\"next\"")).ok()) {
+            headers.insert(header::LINK, link);
+        }
+        Ok(answer)
+    }
+
     /// The certificates, or that the client has them already.
-    fn certificates(&self, web: &Web, context: &Context, records: &[Stored]) -> Result<Response, Problem> {
+    fn certificates(&self, web: &Web, context: &Context, records: Vec<Stored>) -> Result<Answer<Vec<u8>>, Problem> {
         let states = records
             .iter()
             .map(|record| (&record.id, record.modified, record.data.len()));
         let tag = EntityTag::of(states, self.binary, (web.now)());
         let mut answer = if tag.is_some_and(|tag| tag.is_known(&context.headers)) {
-            (StatusCode::NOT_MODIFIED, [(header::CACHE_CONTROL, "no-cache")]).into_response()
+            let mut unchanged = Answer::new(Vec::new());
+            *unchanged.status_mut() = StatusCode::NOT_MODIFIED;
+            let headers = unchanged.headers_mut();
+            headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+            unchanged
         } else {
             self.block(records)?
         };
@@ -181,8 +226,9 @@ impl Request {
         Ok(answer)
     }
 
-    /// Certificates one after another.
-    fn block(&self, records: &[Stored]) -> Result<Response, Damaged> {
+    /// Certificates one after another. Each record is gone before the next is written, and the packets before the armor
+    /// is sent.
+    fn block(&self, records: Vec<Stored>) -> Result<Answer<Vec<u8>>, Damaged> {
         let mut packets = Vec::new();
         for record in records {
             write_projection(&record.data, Projection::Served, &mut packets)?;
@@ -208,7 +254,7 @@ impl Request {
         records: &[Stored],
         next: Option<&str>,
         newer: Option<&str>,
-    ) -> Result<Response, Problem> {
+    ) -> Result<Answer<Vec<u8>>, Problem> {
         let verbose = self.operation == Operation::VerboseIndex;
         let certificates = records
             .iter()
@@ -227,7 +273,7 @@ impl Request {
             digests,
         };
         let body = match context.form {
-            Form::Text => index::lines(&certificates, now).into(),
+            Form::Text => index::lines(&certificates, now).into_bytes(),
             Form::Json => index::json(
                 &certificates,
                 now,
@@ -237,8 +283,8 @@ impl Request {
                     next,
                 },
             ),
-            Form::Html if verbose => pages::detailed(&certificates, frame).into(),
-            Form::Html => pages::list(&certificates, frame).into(),
+            Form::Html if verbose => pages::detailed(&certificates, frame).into_bytes(),
+            Form::Html => pages::list(&certificates, frame).into_bytes(),
         };
         Ok(answer(media_type(context.form), body))
     }
@@ -324,6 +370,10 @@ fn download(typed: &str) -> String {
         percent_encode(typed.as_bytes(), NON_ALPHANUMERIC)
     )
 }
+
+/// Octets needed at most for each octet of a record while an answer is made of it: armor and the packets it is made of,
+/// or a page and what it shows.
+const ANSWER_PER_RECORD: usize = 3;
 
 /// Programs that know this protocol and nothing newer fail on what is newer.
 const LEGACY_VERSION_MAX: u8 = 5;

@@ -5,7 +5,7 @@ pub(super) mod certificates;
 mod submitted;
 mod visible;
 
-pub(super) use submitted::{failure, submitted};
+pub(super) use submitted::submitted;
 
 use super::stats::{Peer, Stats};
 use crate::peers::status;

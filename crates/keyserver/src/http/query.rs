@@ -50,12 +50,14 @@ impl<'a> Query<'a> {
 
     /// Whether `name`, a list with commas like `options=mr,nm`, holds `item`.
     pub fn lists(&self, name: &str, item: &str) -> bool {
-        self.octets(name).is_some_and(|value| {
-            value
-                .split(|&octet| octet == b',')
-                .any(|found| found.trim_ascii().eq_ignore_ascii_case(item.as_bytes()))
-        })
+        self.octets(name).is_some_and(|value| lists(&value, item))
     }
+}
+
+/// Whether `list`, with commas like `mr,nm`, holds `item`.
+pub(super) fn lists(list: &[u8], item: &str) -> bool {
+    list.split(|&octet| octet == b',')
+        .any(|found| found.trim_ascii().eq_ignore_ascii_case(item.as_bytes()))
 }
 
 fn decode(encoded: &[u8]) -> Cow<'_, [u8]> {

@@ -1,11 +1,13 @@
 //! Answers in the form that the client can read, errors included.
 
 use super::pages;
+use super::query::{self, Query};
+use super::room::NoRoom;
 use super::search::SearchError;
 use axum::body::Body;
 use axum::http::header::{self, HeaderName, HeaderValue};
 use axum::http::{HeaderMap, StatusCode};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use keyrink_openpgp::stored::Damaged;
 use keyrink_store::{RecordId, StoreError};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -22,6 +24,23 @@ pub enum Form {
 }
 
 impl Form {
+    /// What a request asks for: what its `options` say, else what is `usual`, else what the client accepts.
+    pub fn asked(query: Query<'_>, headers: &HeaderMap, usual: Option<Self>) -> Self {
+        let options = query.octets("options").unwrap_or_default();
+        Self::named(&options)
+            .or(usual)
+            .unwrap_or_else(|| Self::accepted(headers))
+    }
+
+    /// What a list of options names.
+    pub fn named(options: &[u8]) -> Option<Self> {
+        if query::lists(options, "json") {
+            Some(Self::Json)
+        } else {
+            query::lists(options, "mr").then_some(Self::Text)
+        }
+    }
+
     /// What a request that does not say otherwise asks for: pages if it is a browser's.
     pub fn accepted(headers: &HeaderMap) -> Self {
         let accept = headers
@@ -42,7 +61,7 @@ impl Form {
 /// Why a request has no better answer: a status and one sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Problem {
-    /// 400, 404, 413 or 500.
+    /// At least 400; with 429 the client is told when to come again.
     pub status: StatusCode,
     /// For people.
     pub sentence: String,
@@ -72,11 +91,12 @@ impl Problem {
             Form::Html => pages::problem(self.status, &self.sentence, search),
             Form::Json => format!("{}\n", serde_json::json!({ "error": self.sentence })),
         };
-        let mut answer = answer(media_type(form), body);
-        *answer.status_mut() = self.status;
-        answer
-            .headers_mut()
-            .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        let mut answer = transient(self.status, form, body);
+        if self.status == StatusCode::TOO_MANY_REQUESTS {
+            answer
+                .headers_mut()
+                .insert(header::RETRY_AFTER, HeaderValue::from_static("60"));
+        }
         answer
     }
 }
@@ -91,6 +111,15 @@ impl From<SearchError> for Problem {
         };
         Self {
             status,
+            sentence: error.to_string(),
+        }
+    }
+}
+
+impl From<NoRoom> for Problem {
+    fn from(error: NoRoom) -> Self {
+        Self {
+            status: StatusCode::TOO_MANY_REQUESTS,
             sentence: error.to_string(),
         }
     }
@@ -114,9 +143,21 @@ impl From<Damaged> for Problem {
 }
 
 /// A good answer that caches must ask about each time.
-pub(super) fn answer(media_type: &'static str, body: impl Into<Body>) -> Response {
-    let headers = [(header::CONTENT_TYPE, media_type), (header::CACHE_CONTROL, "no-cache")];
-    (headers, body.into()).into_response()
+pub(super) fn answer<B>(media_type: &'static str, body: impl Into<B>) -> Response<B> {
+    let mut answer = Response::new(body.into());
+    let headers = answer.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    answer
+}
+
+/// An answer that nobody may keep.
+pub(super) fn transient(status: StatusCode, form: Form, body: String) -> Response {
+    let mut answer = answer::<Body>(media_type(form), body);
+    *answer.status_mut() = status;
+    let headers = answer.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
 }
 
 /// The media type of pages, of text, or of JSON.

@@ -6,8 +6,8 @@
 //! answer by `OCTETS_PER_SECOND_MIN`.
 
 use super::answer::Answers;
+use super::hyper_refusals::HyperRefusals;
 use super::meter::Meter;
-use super::own_answers::OwnAnswers;
 use super::request_line::RequestLine;
 use super::tls::{self, Certificate, TlsError};
 use crate::config;
@@ -192,7 +192,7 @@ impl Service {
 
     async fn http_1(self: Arc<Self>, stream: impl AsyncRead + AsyncWrite + Unpin + 'static, client: SocketAddr) {
         let meter = Meter::default();
-        let io = TokioIo::new(RequestLine::new(OwnAnswers::new(meter.watch(stream))));
+        let io = TokioIo::new(RequestLine::new(HyperRefusals::new(meter.watch(stream))));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.limits.header_time)

@@ -12,6 +12,7 @@ use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{Html, IntoResponse, Response};
 use serde::Serialize;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// Numbers about this server, as JSON has them.
 #[derive(Clone, Debug, Serialize)]
@@ -87,8 +88,7 @@ pub async fn stats(State(web): State<Arc<Web>>, uri: Uri, headers: HeaderMap) ->
 
 /// In which form statistics are wanted: JSON for programs that say so, else a page.
 pub fn form(query: Query<'_>, headers: &HeaderMap) -> Form {
-    match Form::accepted(headers) {
-        _ if query.lists("options", "json") => Form::Json,
+    match Form::asked(query, headers, None) {
         Form::Json => Form::Json,
         Form::Text | Form::Html => Form::Html,
     }
@@ -122,12 +122,31 @@ pub fn of(web: &Web, form: Form) -> Response {
 }
 
 /// `GET /readyz`: 503 tells a proxy to ask another server.
+///
+/// A proof is a durable transaction. Whoever asks within [`READY_FOR`] after one gets its result, so that nobody
+/// can make the store busy with questions.
 pub async fn ready(State(web): State<Arc<Web>>) -> Response {
-    match blocking(move || web.store.ready()).await {
-        Ok(()) => "ready\n".into_response(),
-        Err(error) => {
-            tracing::warn!(%error, "not ready");
-            (StatusCode::SERVICE_UNAVAILABLE, "the store is not available\n").into_response()
+    let mut proven = web.proven.lock().await;
+    let known = proven.filter(|(at, _)| at.elapsed() < READY_FOR);
+    let is_ready = match known {
+        Some((_, is_ready)) => is_ready,
+        None => {
+            let store = Arc::clone(&web.store);
+            let proof = blocking(move || store.ready()).await;
+            if let Err(error) = &proof {
+                tracing::warn!(%error, "not ready");
+            }
+            *proven = Some((Instant::now(), proof.is_ok()));
+            proof.is_ok()
         }
+    };
+    drop(proven);
+    if is_ready {
+        "ready\n".into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "the store is not available\n").into_response()
     }
 }
+
+/// How long a proof holds.
+const READY_FOR: Duration = Duration::from_secs(1);

@@ -1,12 +1,14 @@
 //! What the handlers for reading share, and their routes.
 
+use super::room::Room;
 use super::routes::Routes;
 use super::{assets, lookup, stats};
 use crate::config::Config;
 use axum::routing::get;
 use keyrink_store::Store;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use tokio::sync::Mutex;
 
 /// Shared by the handlers for reading.
 pub struct Web {
@@ -16,26 +18,32 @@ pub struct Web {
     pub hostname: String,
     /// How to reach the operator.
     pub contact: Option<String>,
+    /// Room for answers that are not small.
+    pub answers: Arc<Room>,
     /// The most certificates in one answer.
     pub results_max: usize,
-    /// Once an answer holds certificates of so many octets, it takes no further one.
+    /// Octets of the certificates in one answer, unless it is a single one.
     pub results_octets_max: usize,
     /// Whether single words of user ids are found.
     pub words: bool,
+    /// When the store was last asked whether it works, and whether it did.
+    pub proven: Mutex<Option<(Instant, bool)>>,
     /// The clock: seconds since 1970.
     pub now: fn() -> u64,
 }
 
 impl Web {
     /// Reading as configured.
-    pub fn new(config: &Config, store: Arc<dyn Store>) -> Self {
+    pub fn new(config: &Config, store: Arc<dyn Store>, answers: Arc<Room>) -> Self {
         Self {
             store,
+            answers,
             hostname: config.http.hostname.clone(),
             contact: config.http.contact.clone(),
             results_max: config.search.results.get() as usize,
             results_octets_max: RESULTS_OCTETS_MAX,
             words: config.search.words,
+            proven: Mutex::default(),
             now: || {
                 SystemTime::now()
                     .duration_since(UNIX_EPOCH)

@@ -2,11 +2,12 @@
 
 use super::Check;
 use super::toy::{LINES, TOYS, batch, change, element, elements, found, id, put, record, terms, word};
-use crate::{Dataset, Decision, Element, PAGE_OCTETS, Record, RecordId, Refusal, Store, Term};
+use crate::{Bounds, Dataset, Decision, Element, PAGE_OCTETS, Realm, Record, RecordId, Refusal, Store, Term};
 
 pub(crate) const CHECKS: &[Check] = &[
     ("get answers in the order asked", in_order),
     ("a term finds all its records, page by page", paged_find),
+    ("a search reads and lists within its bounds", bounded_search),
     ("a term is found by kind and whole text only", exact_terms),
     ("elements lead to records, each once", by_element),
     ("elements that are not there are told apart", lacking),
@@ -55,6 +56,44 @@ fn paged_find(store: &dyn Store) {
     assert_eq!(store.find(TOYS, &word("common"), None, 0).unwrap(), []);
 }
 
+fn bounded_search(store: &dyn Store) {
+    for number in (0..9).rev() {
+        put(store, number, &format!("common {}", "x".repeat(number as usize)));
+    }
+    put(store, 10, "alone");
+    let search = |text: &str, after: Option<u32>, (records, octets, listed)| {
+        let bounds = Bounds {
+            records,
+            octets,
+            listed,
+        };
+        let found = store.search(TOYS, &word(text), after.map(id).as_ref(), bounds).unwrap();
+        let read: Vec<_> = found.records.into_iter().map(|record| record.id).collect();
+        let rest: Vec<_> = found
+            .rest
+            .into_iter()
+            .map(|listed| (listed.id, listed.octets))
+            .collect();
+        (read, rest)
+    };
+    let ids = |numbers: std::ops::Range<u32>| numbers.map(id).collect::<Vec<_>>();
+    let listed = |numbers: std::ops::Range<u32>| numbers.map(|number| (id(number), 7 + number as usize)).collect();
+    assert_eq!(search("common", None, (9, 999, 9)), (ids(0..9), vec![]));
+    assert_eq!(search("common", None, (3, 999, 9)), (ids(0..3), listed(3..9)));
+    assert_eq!(search("common", Some(1), (3, 999, 2)), (ids(2..5), listed(5..7)));
+    assert_eq!(search("common", None, (9, 7 + 8 + 9, 9)), (ids(0..3), listed(3..9)));
+    assert_eq!(search("common", Some(6), (9, 13, 9)), (vec![], listed(7..9)));
+    assert_eq!(search("common", None, (0, 0, 0)), (vec![], vec![]));
+    assert_eq!(search("alone", None, (9, 5, 9)), (vec![id(10)], vec![]));
+    assert_eq!(search("alone", None, (9, 4, 9)), (vec![], vec![(id(10), 5)]));
+    assert_eq!(search("alone", None, (0, 9, 9)), (vec![], vec![(id(10), 5)]));
+    let holders = |text, limit| store.holders(TOYS, &word(text), limit).unwrap();
+    assert_eq!(
+        (holders("common", 99), holders("common", 4), holders("none", 9)),
+        (9, 4, 0)
+    );
+}
+
 fn exact_terms(store: &dyn Store) {
     put(store, 1, "foxes");
     put(store, 2, "fox");
@@ -90,7 +129,7 @@ fn by_element(store: &dyn Store) {
     let ask = |lines: &[&str]| {
         let bytes: Vec<_> = lines.iter().map(|line| element(line).bytes).collect();
         let mut ids: Vec<_> = store
-            .by_element(LINES, &bytes)
+            .by_element(TOYS, LINES, &bytes)
             .unwrap()
             .into_iter()
             .map(|stored| stored.id)
@@ -102,6 +141,9 @@ fn by_element(store: &dyn Store) {
     assert_eq!(ask(&["two", "one", "two"]), [id(1), id(2)]);
     assert_eq!(ask(&["three", "unknown"]), []);
     assert_eq!(ask(&[]), []);
+    let listed = &store.by_element(TOYS, LINES, &[element("one").bytes]).unwrap()[0];
+    assert_eq!(listed.octets, 3);
+    assert_eq!(store.by_element(Realm(9), LINES, &[element("one").bytes]).unwrap(), []);
 }
 
 fn lacking(store: &dyn Store) {

@@ -177,7 +177,7 @@ fn shared_element(store: &dyn Store) {
     for number in 1..=3 {
         put(store, number, "one line");
     }
-    let holders = store.by_element(LINES, &[element("one line").bytes]).unwrap();
+    let holders = store.by_element(TOYS, LINES, &[element("one line").bytes]).unwrap();
     assert_eq!(holders.len(), 3);
     assert_eq!(elements(&*store.snapshot().unwrap(), 1).len(), 3);
     let logged = || {

@@ -1,11 +1,15 @@
 //! Every query that reads, on whatever connection holds the view.
 
-use std::collections::HashSet;
+use std::collections::{BinaryHeap, HashSet};
 
+use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::fault::Fault;
-use crate::{ChangeRow, Dataset, Element, PAGE_OCTETS, Realm, RecordId, Refusal, StoreError, Stored, Term, Vector};
+use crate::{
+    Bounds, ChangeRow, Dataset, Element, Found, Listed, PAGE_OCTETS, Realm, RecordId, Refusal, StoreError, Stored,
+    Term, Vector,
+};
 
 /// Runs `read` inside one read transaction, so that all its statements see the same state.
 pub(super) fn consistent<T>(
@@ -30,49 +34,121 @@ pub(super) fn get(connection: &Connection, realm: Realm, ids: &[RecordId]) -> Re
         .collect()
 }
 
-pub(super) fn find(
+pub(super) fn search(
     connection: &Connection,
     realm: Realm,
     term: &Term,
     after: Option<&RecordId>,
-    limit: usize,
-) -> Result<Vec<Stored>, Fault> {
+    bounds: Bounds,
+) -> Result<Found, Fault> {
     let mut holders = connection.prepare_cached("SELECT rec FROM term WHERE realm = ?1 AND kind = ?2 AND text = ?3")?;
     let rows = holders.query_map(params![realm.0, term.kind, term.text], |row| row.get(0))?;
-    let mut recs = rows.collect::<Result<Vec<i64>, _>>()?;
-    if after.is_some() || recs.len() > limit {
-        // A term can stand for very many records: they are sorted and cut before any data is read.
-        let mut ids = ids_of(connection, &recs)?;
-        ids.retain(|(id, _)| after.is_none_or(|after| id > after));
-        ids.sort_unstable();
-        recs = ids.into_iter().take(limit).map(|(_, rec)| rec).collect();
+    let recs = rows.collect::<Result<Vec<i64>, _>>()?;
+    if let ([rec], None, 1..) = (&recs[..], after, bounds.records) {
+        // Nearly every search ends here: one query for the record, or for its length if it is long.
+        let alone = read_or_list(connection, *rec, bounds.octets)?;
+        return Ok(alone.map_or_else(Found::default, |alone| match alone {
+            Ok(record) => Found {
+                records: vec![record],
+                rest: Vec::new(),
+            },
+            Err(listed) => Found {
+                records: Vec::new(),
+                rest: Vec::from_iter(Some(listed).filter(|_| bounds.listed > 0)),
+            },
+        }));
     }
-    let mut by_rec =
-        connection.prepare_cached("SELECT id, policy, created, modified, data FROM record WHERE rec = ?1")?;
-    let mut found = recs
-        .iter()
-        .map(|rec| by_rec.query_row([rec], stored))
-        .collect::<Result<Vec<_>, _>>()?;
-    found.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+    let listed = first_listed(connection, &recs, after, bounds.records.saturating_add(bounds.listed))?;
+    let mut found = Found::default();
+    let mut octets: usize = 0;
+    for (listed, rec) in listed {
+        octets = octets.saturating_add(listed.octets);
+        let reads = found.rest.is_empty() && found.records.len() < bounds.records && octets <= bounds.octets;
+        match reads.then(|| read_or_list(connection, rec, usize::MAX)).transpose()? {
+            Some(read) => found.records.extend(read.and_then(Result::ok)),
+            None if found.rest.len() < bounds.listed => found.rest.push(listed),
+            None => break,
+        }
+    }
     Ok(found)
+}
+
+/// A record of up to `octets_max` octets, or of a longer one its length; nothing if it has just been deleted.
+fn read_or_list(connection: &Connection, rec: i64, octets_max: usize) -> Result<Option<Result<Stored, Listed>>, Fault> {
+    let mut statement = connection.prepare_cached(
+        "SELECT id, policy, created, modified, CASE WHEN length(data) <= ?2 THEN data END, length(data) \
+         FROM record WHERE rec = ?1",
+    )?;
+    let row = statement.query_row(params![rec, sql_limit(octets_max)], |row| {
+        Ok(match row.get_ref(4)? {
+            ValueRef::Null => Err(Listed {
+                id: record_id(row, 0)?,
+                octets: length(row, 5)?,
+            }),
+            _ => Ok(stored(row)?),
+        })
+    });
+    Ok(row.optional()?)
+}
+
+/// The first `limit` of these records after `after`, in order of their ids. However many there are, no more are held.
+fn first_listed(
+    connection: &Connection,
+    recs: &[i64],
+    after: Option<&RecordId>,
+    limit: usize,
+) -> Result<Vec<(Listed, i64)>, Fault> {
+    let mut statement = connection.prepare_cached("SELECT id, length(data) FROM record WHERE rec = ?1")?;
+    let mut first = BinaryHeap::new();
+    for &rec in recs {
+        let listed = statement.query_row([rec], |row| {
+            Ok(Listed {
+                id: record_id(row, 0)?,
+                octets: length(row, 1)?,
+            })
+        });
+        let Some(listed) = listed.optional()? else { continue };
+        if after.is_none_or(|after| listed.id > *after) {
+            first.push((listed, rec));
+        }
+        if first.len() > limit {
+            first.pop();
+        }
+    }
+    Ok(first.into_sorted_vec())
+}
+
+pub(super) fn holders(connection: &Connection, realm: Realm, term: &Term, limit: usize) -> Result<usize, Fault> {
+    let mut statement = connection.prepare_cached(
+        "SELECT count(*) FROM (SELECT 1 FROM term WHERE realm = ?1 AND kind = ?2 AND text = ?3 LIMIT ?4)",
+    )?;
+    let bounds = params![realm.0, term.kind, term.text, sql_limit(limit)];
+    Ok(statement.query_row(bounds, |row| length(row, 0))?)
 }
 
 pub(super) fn by_element(
     connection: &Connection,
+    realm: Realm,
     dataset: Dataset,
     elements: &[Vec<u8>],
-) -> Result<Vec<Stored>, Fault> {
-    let mut holders = connection.prepare_cached("SELECT realm, id FROM element WHERE dataset = ?1 AND bytes = ?2")?;
+) -> Result<Vec<Listed>, Fault> {
+    let mut holders = connection.prepare_cached(
+        "SELECT id, (SELECT length(data) FROM record WHERE record.realm = element.realm AND record.id = element.id) \
+         FROM element WHERE dataset = ?1 AND bytes = ?2 AND realm = ?3",
+    )?;
     let mut seen = HashSet::new();
     let mut found = Vec::new();
     for bytes in elements {
-        let rows = holders.query_map(params![dataset.0, bytes], |row| {
-            Ok((Realm(row.get(0)?), record_id(row, 1)?))
+        let rows = holders.query_map(params![dataset.0, bytes, realm.0], |row| {
+            Ok(Listed {
+                id: record_id(row, 0)?,
+                octets: length(row, 1)?,
+            })
         })?;
-        for holder in rows {
-            let (realm, id) = holder?;
-            if seen.insert((realm, id.clone())) {
-                found.extend(get(connection, realm, &[id])?.into_iter().flatten());
+        for listed in rows {
+            let listed = listed?;
+            if seen.insert(listed.id.clone()) {
+                found.push(listed);
             }
         }
     }
@@ -285,6 +361,10 @@ fn record_id(row: &Row<'_>, column: usize) -> rusqlite::Result<RecordId> {
         let damaged = StoreError::Damaged(format!("an id of {} octets", octets.len()));
         rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Blob, Box::new(damaged))
     })
+}
+
+fn length(row: &Row<'_>, column: usize) -> rusqlite::Result<usize> {
+    Ok(usize::try_from(row.get::<_, i64>(column)?).unwrap_or(usize::MAX))
 }
 
 fn sql_limit(limit: usize) -> i64 {

@@ -1,13 +1,11 @@
 //! The answer to a submission.
 
-use super::{page, problem, visible};
+use super::{page, visible};
 use crate::ingest::{CertReport, Outcome, Report};
-use axum::http::StatusCode;
-use axum::response::{Html, IntoResponse, Response};
 use maud::{Markup, html};
 
 /// What became of each certificate that was submitted.
-pub(crate) fn submitted(status: StatusCode, report: &Report) -> Response {
+pub(crate) fn submitted(report: &Report) -> String {
     let content = html! {
         h1.count { "What became of your submission" }
         @for cert in &report.certs { article.card { (certificate(cert)) } }
@@ -18,12 +16,7 @@ pub(crate) fn submitted(status: StatusCode, report: &Report) -> Response {
             }
         }
     };
-    (status, Html(page("Submission", Some(""), &content))).into_response()
-}
-
-/// Why nothing could be taken.
-pub(crate) fn failure(status: StatusCode, message: &str) -> Response {
-    (status, Html(problem(status, message, ""))).into_response()
+    page("Submission", Some(""), &content)
 }
 
 fn certificate(cert: &CertReport) -> Markup {

@@ -1,7 +1,7 @@
 //! Completes the answers that hyper gives without asking us: to requests that it cannot read, or whose headers are too long.
 //!
 //! They are heads without a body (`HTTP/1.1 431 ...`) and lack what [`super::answer`] gives to every other answer, so
-//! that a script in a browser may not even read the status. [`OwnAnswers`] sits between hyper and the socket and adds
+//! that a script in a browser may not even read the status. [`HyperRefusals`] sits between hyper and the socket and adds
 //! those headers. HTTP/2 has no such answers but one for long headers, which nobody can complete from here.
 
 use super::answer;
@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// A connection on which the server's own answers are complete.
-pub(super) struct OwnAnswers<T> {
+pub(super) struct HyperRefusals<T> {
     inner: T,
     /// An answer that was completed and is not yet written.
     completed: Vec<u8>,
@@ -19,7 +19,7 @@ pub(super) struct OwnAnswers<T> {
     flushed: bool,
 }
 
-impl<T> OwnAnswers<T> {
+impl<T> HyperRefusals<T> {
     /// Wraps a connection to which nothing has been written yet.
     pub(super) fn new(inner: T) -> Self {
         Self {
@@ -30,7 +30,7 @@ impl<T> OwnAnswers<T> {
     }
 }
 
-impl<T: AsyncWrite + Unpin> OwnAnswers<T> {
+impl<T: AsyncWrite + Unpin> HyperRefusals<T> {
     fn poll_completed(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.completed.is_empty() {
             match ready!(Pin::new(&mut self.inner).poll_write(cx, &self.completed))? {
@@ -51,7 +51,7 @@ impl<T: AsyncWrite + Unpin> OwnAnswers<T> {
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for OwnAnswers<T> {
+impl<T: AsyncWrite + Unpin> AsyncWrite for HyperRefusals<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
         ready!(self.poll_completed(cx))?;
         if self.takes(octets) {
@@ -91,7 +91,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for OwnAnswers<T> {
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for OwnAnswers<T> {
+impl<T: AsyncRead + Unpin> AsyncRead for HyperRefusals<T> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.inner).poll_read(cx, buffer)
     }
@@ -129,7 +129,7 @@ mod tests {
     const REFUSAL: &[u8] = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\n\r\n";
 
     async fn written(pieces: &[&[u8]]) -> String {
-        let mut connection = OwnAnswers::new(Vec::new());
+        let mut connection = HyperRefusals::new(Vec::new());
         for piece in pieces {
             connection.write_all(piece).await.unwrap();
         }
