@@ -12,6 +12,7 @@
 
 mod bucket;
 mod checkpoint;
+mod claims;
 pub(crate) mod dataset;
 pub(crate) mod gossip;
 mod listener;
@@ -26,11 +27,11 @@ use crate::client::hashquery::{Bounds, Fetcher};
 use crate::config::{self, Config};
 use crate::http::handoff::blocking;
 use crate::ingest::Ingest;
+use claims::Claims;
 use dataset::Set;
 use keyrink_store::{Store, Vector};
 use metrics::gauge;
 use partner::Partner;
-use recovery::Claims;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -44,7 +45,7 @@ pub(crate) struct Node {
     pub(crate) ingest: Ingest,
     pub(crate) fetcher: Fetcher,
     pub(crate) sets: Vec<Arc<dyn Set>>,
-    pub(crate) claims: Claims,
+    pub(crate) claims: Arc<Claims>,
     /// Where partners fetch.
     pub(crate) http_port: u16,
     /// Addresses that calls go out from.
@@ -80,7 +81,7 @@ impl Node {
                 answer: ANSWER_OCTETS.max(certificate),
             }),
             sets: dataset::sets(&store),
-            claims: Claims::default(),
+            claims: Arc::default(),
             http_port: announced.or(own).unwrap_or(HKP_PORT),
             addresses: addresses.filter(|address| !address.is_unspecified()).collect(),
             gossip: Duration::from_secs(config.peers.gossip_seconds.get().into()),
