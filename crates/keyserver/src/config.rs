@@ -138,6 +138,12 @@ impl Config {
                     ),
                 );
             }
+            if partner
+                .pause_seconds
+                .is_some_and(|seconds| !(0.0..=PAUSE_SECONDS_MAX).contains(&seconds))
+            {
+                wrong("pause_seconds", format!("write a number from 0 to {PAUSE_SECONDS_MAX}"));
+            }
             if !names.insert(partner.label()) {
                 wrong("name", format!("two partners have the name {:?}", partner.label()));
             }
@@ -151,6 +157,9 @@ type Contradiction = (&'static str, String, String);
 
 /// The name of the tables for partners.
 const PARTNER: &str = "partner";
+
+/// The longest pause between requests to a partner, an hour.
+pub(crate) const PAUSE_SECONDS_MAX: f64 = 3600.0;
 
 /// What `dataset` of a partner may be.
 const KNOWN_DATASETS: [&str; 2] = ["auto", "sks"];

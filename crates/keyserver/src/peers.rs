@@ -12,6 +12,7 @@
 
 mod bucket;
 mod checkpoint;
+mod claims;
 pub(crate) mod dataset;
 pub(crate) mod gossip;
 mod listener;
@@ -26,14 +27,17 @@ use crate::client::hashquery::{Bounds, Fetcher};
 use crate::config::{self, Config};
 use crate::http::handoff::blocking;
 use crate::ingest::Ingest;
+use claims::Claims;
 use dataset::Set;
+use keyrink_recon::tree::Unavailable;
 use keyrink_store::{Store, Vector};
 use metrics::gauge;
 use partner::Partner;
-use recovery::Claims;
+use std::collections::BTreeSet;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -44,7 +48,7 @@ pub(crate) struct Node {
     pub(crate) ingest: Ingest,
     pub(crate) fetcher: Fetcher,
     pub(crate) sets: Vec<Arc<dyn Set>>,
-    pub(crate) claims: Claims,
+    pub(crate) claims: Arc<Claims>,
     /// Where partners fetch.
     pub(crate) http_port: u16,
     /// Addresses that calls go out from.
@@ -60,6 +64,8 @@ pub(crate) struct Node {
 #[derive(Clone)]
 pub struct Peers {
     node: Arc<Node>,
+    /// Whether partners can call.
+    listening: Arc<AtomicBool>,
 }
 
 impl Node {
@@ -80,7 +86,7 @@ impl Node {
                 answer: ANSWER_OCTETS.max(certificate),
             }),
             sets: dataset::sets(&store),
-            claims: Claims::default(),
+            claims: Arc::default(),
             http_port: announced.or(own).unwrap_or(HKP_PORT),
             addresses: addresses.filter(|address| !address.is_unspecified()).collect(),
             gossip: Duration::from_secs(config.peers.gossip_seconds.get().into()),
@@ -108,51 +114,70 @@ impl Peers {
     pub fn start(config: &Config, store: Arc<dyn Store>) -> io::Result<Self> {
         let mut config = config.clone();
         if config.peers.listen.is_empty() && !config.partners.is_empty() {
-            config.peers.listen = vec![SocketAddr::from(([127, 0, 0, 1], RECON_PORT))];
+            config.peers.listen = vec![USUAL_ADDRESS];
         }
         let peers = Self {
             node: Arc::new(Node::new(&config, store)),
+            listening: Arc::default(),
         };
-        peers.reload(&config.partners);
         for address in &config.peers.listen {
-            let listener = std::net::TcpListener::bind(address).map_err(|error| {
-                io::Error::new(
-                    error.kind(),
-                    format!("cannot listen on {address} for partners: {error}"),
-                )
-            })?;
-            listener.set_nonblocking(true)?;
-            let listener = TcpListener::from_std(listener)?;
-            tracing::info!(%address, "listening for partners");
-            tokio::spawn(listener::listen(Arc::clone(&peers.node), listener));
+            peers.listen(*address)?;
         }
+        peers.reload(&config.partners);
         tokio::spawn(gossip::watch(Arc::clone(&peers.node)));
         tokio::spawn(keep(Arc::clone(&peers.node)));
         Ok(peers)
     }
 
+    fn listen(&self, address: SocketAddr) -> io::Result<()> {
+        let listener = std::net::TcpListener::bind(address).map_err(|error| {
+            io::Error::new(
+                error.kind(),
+                format!("cannot listen on {address} for partners: {error}"),
+            )
+        })?;
+        listener.set_nonblocking(true)?;
+        let listener = TcpListener::from_std(listener)?;
+        tracing::info!(%address, "listening for partners");
+        tokio::spawn(listener::listen(Arc::clone(&self.node), listener));
+        self.listening.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
     /// Takes another list of partners. Sessions with those that stay, and with those that go, come to their end.
+    /// Blocks; not for several threads at once.
     pub fn reload(&self, wanted: &[config::Partner]) {
-        let mut partners = self.node.partners.write().unwrap_or_else(PoisonError::into_inner);
-        partners.retain(|partner| {
-            let stays = wanted.contains(&partner.config);
-            if !stays {
-                partner.removed.send_replace(true);
-            }
-            stays
-        });
-        for config in wanted {
-            if partners.iter().any(|partner| partner.config == *config) {
-                continue;
-            }
-            let Some(partner) = Partner::new(config, &*self.node.store) else {
-                continue;
-            };
-            let partner = Arc::new(partner);
-            tokio::spawn(gossip::call_again(Arc::clone(&self.node), Arc::clone(&partner)));
-            tokio::spawn(recovery::work(Arc::clone(&self.node), Arc::clone(&partner)));
-            partners.push(partner);
+        if !wanted.is_empty()
+            && !self.listening.load(Ordering::Relaxed)
+            && let Err(error) = self.listen(USUAL_ADDRESS)
+        {
+            tracing::error!("{error}");
         }
+        // The store may make us wait, callers must not: the list is made beside the one in use.
+        let (old, mut partners) = (self.node.partners(), Vec::new());
+        for config in wanted {
+            match old.iter().find(|partner| partner.config == *config) {
+                Some(partner) => partners.push(Arc::clone(partner)),
+                None => partners.extend(Partner::new(config, &*self.node.store).map(Arc::new)),
+            }
+        }
+        *self.node.partners.write().unwrap_or_else(PoisonError::into_inner) = partners.clone();
+        let in_one = |list: &[Arc<Partner>], partner| list.iter().any(|other| Arc::ptr_eq(other, partner));
+        for partner in old.iter().filter(|partner| !in_one(&partners, partner)) {
+            partner.removed.send_replace(true);
+            if !partners.iter().any(|other| other.name() == partner.name()) {
+                gossip::uncount(partner.name());
+            }
+        }
+        for partner in partners.iter().filter(|partner| !in_one(&old, partner)) {
+            tokio::spawn(listener::keep_addresses(Arc::clone(partner)));
+            tokio::spawn(gossip::call_again(Arc::clone(&self.node), Arc::clone(partner)));
+            tokio::spawn(recovery::work(Arc::clone(&self.node), Arc::clone(partner)));
+        }
+        self.note_names(&partners);
+    }
+
+    fn note_names(&self, partners: &[Arc<Partner>]) {
         let names: Vec<&str> = partners.iter().map(|partner| partner.name()).collect();
         let names = serde_json::to_vec(&names).unwrap_or_default();
         if let Err(error) = partner::save_note(&*self.node.store, partner::NAMES_NOTE.to_owned(), Some(names)) {
@@ -163,7 +188,9 @@ impl Peers {
 
 /// Keeps trees fresh and reports saved.
 async fn keep(node: Arc<Node>) {
+    let away = Arc::new(Mutex::new(BTreeSet::new()));
     for round in 1.. {
+        let away = Arc::clone(&away);
         let (shared, partners) = (Arc::clone(&node), node.partners());
         blocking(move || {
             // Nobody to reconcile with: the tree would be kept for nothing.
@@ -174,10 +201,14 @@ async fn keep(node: Arc<Node>) {
                     FIRST_SAVE => set.save(),
                     _ => Ok(()),
                 });
-                match saved {
-                    Ok(()) => gauge!("keyrink_tree_elements", "dataset" => set.kind().name).set(set.count() as f64),
-                    Err(error) => tracing::warn!("the tree {}: {error}", set.kind().name),
+                if saved.is_ok() {
+                    gauge!("keyrink_tree_elements", "dataset" => set.kind().name).set(set.count() as f64);
                 }
+                tell(
+                    &mut away.lock().unwrap_or_else(PoisonError::into_inner),
+                    set.kind().name,
+                    saved,
+                );
             }
             for partner in partners {
                 gauge!("keyrink_peer_queue", "partner" => partner.name().to_owned()).set(partner.queue.len() as f64);
@@ -191,6 +222,15 @@ async fn keep(node: Arc<Node>) {
     }
 }
 
+/// One line when a tree can't be kept fresh and one when it can again, not one each second.
+fn tell(away: &mut BTreeSet<&'static str>, name: &'static str, saved: Result<(), Unavailable>) {
+    match saved {
+        Err(error) if away.insert(name) => tracing::warn!("the tree {name}: {error}"),
+        Ok(()) if away.remove(name) => tracing::info!("the tree {name} is kept fresh again"),
+        _ => {}
+    }
+}
+
 /// What both sides say when a set does not fit into messages.
 pub(crate) const TOO_FAR: &str = "too far apart: load a dump first";
 
@@ -200,8 +240,9 @@ const KEEP_EVERY: Duration = Duration::from_secs(1);
 /// Rounds of keeping fresh between two checkpoints.
 const SAVE_EVERY: u64 = 300;
 const FIRST_SAVE: u64 = 10;
-/// The usual ports.
-const RECON_PORT: u16 = 11370;
+/// Where partners call if nothing else is configured.
+const USUAL_ADDRESS: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 11370));
+/// The usual port.
 const HKP_PORT: u16 = 11371;
 /// A certificate from a peer is read up to so many times the room it has, and then trimmed.
 const CERTIFICATE_FACTOR: u64 = 4;

@@ -61,6 +61,54 @@ fn partners_have_addresses_of_both_families() {
 }
 
 #[test]
+fn sessions_go_over_both_families() {
+    if std::net::TcpListener::bind("[::1]:0").is_err() {
+        return eprintln!("skipped: no IPv6 here");
+    }
+    let address = || format!("[::1]:{}", keyrink_testkit::peers::free_port().unwrap());
+    let (at_here, at_there) = (address(), address());
+    let there = Reconciling::new(Node::with(&[&certificates(0..5)]), "127.0.0.5").listen(&at_there);
+    let _there = there.partner(&at_here).gossip(100_000).start();
+    let here = Reconciling::new(Node::with(&[&certificates(0..1)]), "127.0.0.6").listen(&at_here);
+    let here = here.partner(&at_there).gossip(1).start();
+    wait(WITHIN, || match (here.number("sessions"), here.number("differences")) {
+        (1.., 4) => Ok(()),
+        other => Err(format!("{other:?}\n{}", here.log())),
+    })
+    .unwrap();
+}
+
+#[test]
+fn the_first_partner_makes_a_listener() {
+    let here = Node::with(&[&certificates(0..1)]);
+    let file = here.file("keyrink.toml", b"");
+    let server = here.serve_with(&[], &["--config", file.to_str().unwrap()]);
+    here.file(
+        "keyrink.toml",
+        b"[[partner]]\nrecon = \"127.0.0.99:1\"\nname = \"gone\"\n",
+    );
+    hang_up(server.id());
+    wait(WITHIN, || match server.log() {
+        log if log.contains("127.0.0.1:11370") && log.contains("partners were read again") => Ok(()),
+        log => Err(log),
+    })
+    .unwrap();
+    let mut client = keyrink_testkit::http::Client::new(server.http());
+    let mut queue = |value: &str| {
+        let line = format!("keyrink_peer_queue{{partner=\"gone\"}} {value}");
+        wait(WITHIN, || match client.get("/metrics").unwrap().text() {
+            text if text.contains(&line) => Ok(()),
+            text => Err(text),
+        })
+        .unwrap();
+    };
+    queue("0");
+    here.file("keyrink.toml", b"");
+    hang_up(server.id());
+    queue("NaN");
+}
+
+#[test]
 fn a_sync_fetches_now_and_the_table_shows_it() {
     let there = Reconciling::new(Node::with(&[&certificates(0..50)]), "127.0.0.3");
     let there = there.partner("127.0.0.1:1").gossip(100_000).start();

@@ -78,7 +78,7 @@ fn partners_that_break_the_protocol_harm_nobody() {
                 thread::spawn(move || TURNS[turn % TURNS.len()](&mut { stream }));
             }
         });
-        // The port of its own that the calls of the hostile one go to.
+        // It calls too.
         let own = a.recon.clone();
         thread::spawn(move || call_with_garbage(&own));
         a.partner(&format!("{address},name=hostile"))
@@ -164,6 +164,102 @@ fn phantoms_are_asked_for_less_and_less() {
 }
 
 #[test]
+fn answers_that_hang_or_never_end_harm_nobody() {
+    let http = TcpListener::bind("127.0.0.66:0").unwrap();
+    let recon = TcpListener::bind("127.0.0.66:0").unwrap();
+    let (source, address) = (http.local_addr().unwrap(), recon.local_addr().unwrap());
+    let asked = Arc::new(AtomicUsize::new(0));
+    let turn = Arc::clone(&asked);
+    thread::spawn(move || {
+        for mut stream in http.incoming().flatten() {
+            let turn = turn.fetch_add(1, Ordering::Relaxed);
+            thread::spawn(move || {
+                let _ = stream.read(&mut [0; 8192]);
+                match turn % 3 {
+                    0 => thread::sleep(Duration::from_secs(3)),
+                    1 => drop(stream.write_all(&[0xFF; 3000])),
+                    _ => {
+                        // One certificate of two gigabytes.
+                        let _ = stream.write_all(b"HTTP/1.0 200 OK\r\n\r\n\0\0\0\x01\x7f\xff\xff\xff");
+                        while stream.write_all(&[0; 65_536]).is_ok() {}
+                    }
+                }
+            });
+        }
+    });
+    thread::spawn(move || {
+        for mut stream in recon.incoming().flatten() {
+            phantoms(&mut stream, 300);
+        }
+    });
+    let (a, b) = pair(&[&certificates(0..50)], &[&certificates(40..60)], 1, |a| {
+        a.partner(&format!(
+            "{address},http=http://{source},name=stalls,pause_seconds=0.01"
+        ))
+    });
+    same(&a, &b, 60);
+    let before = a.memory();
+    let turns = || asked.load(Ordering::Relaxed);
+    wait(WITHIN, || if turns() >= 4 { Ok(()) } else { Err(a.log()) }).unwrap();
+    assert_eq!(
+        b.client().add(&generate::certificate(1, 60).armored()).unwrap().status,
+        200
+    );
+    same(&a, &b, 61);
+    let after = a.memory();
+    assert!(after < before + 30_000, "{before} KiB became {after} KiB");
+    for sentence in ["cannot be asked for certificates", "is longer than 268435456 octets"] {
+        assert!(a.log().contains(sentence), "{sentence}: {}", a.log());
+    }
+}
+
+#[test]
+fn a_partner_has_one_session_at_a_time_and_not_too_many() {
+    let node = Reconciling::new(Node::with(&[&certificates(0..1)]), "127.0.0.4");
+    let node = node.partner("127.0.0.66:1").start();
+    let mut first = call(&node.recon).unwrap();
+    assert!(hears(&mut first));
+    for _ in 0..5 {
+        assert!(!hears(&mut call(&node.recon).unwrap()), "there is one already");
+    }
+    drop(first);
+    let mut answered = 0;
+    for _ in 0..60 {
+        thread::sleep(Duration::from_millis(50));
+        answered += u32::from(hears(&mut call(&node.recon).unwrap()));
+    }
+    assert!((20..35).contains(&answered), "{answered}");
+}
+
+#[test]
+fn hang_up_leaves_sessions_alone() {
+    let node = Node::with(&[&certificates(0..1)]);
+    let recon = format!("127.0.0.1:{}", keyrink_testkit::peers::free_port().unwrap());
+    let partner = |name: &str| {
+        let text = format!(
+            "[peers]\nlisten = [\"{recon}\"]\n[[partner]]\nrecon = \"127.0.0.66:1\"\n[[partner]]\nrecon = \"{name}\"\n"
+        );
+        node.file("keyrink.toml", text.as_bytes())
+    };
+    let file = partner("127.0.0.67:1");
+    let server = node.serve_with(&[], &["--config", file.to_str().unwrap()]);
+    let mut session = call(&recon).unwrap();
+    greet(&mut session, &[]);
+    partner("127.0.0.68:1");
+    let status = std::process::Command::new("kill")
+        .args(["-HUP", &server.id().to_string()])
+        .status();
+    assert!(status.unwrap().success());
+    wait(WITHIN, || match server.log() {
+        log if log.contains("the partners were read again") => Ok(()),
+        log => Err(log),
+    })
+    .unwrap();
+    let waits = session.read(&mut [0; 64]).unwrap_err();
+    assert_eq!(waits.kind(), std::io::ErrorKind::WouldBlock, "it is still open");
+}
+
+#[test]
 fn strangers_get_no_answer() {
     let node = Reconciling::new(Node::with(&[&certificates(0..1)]), "127.0.0.1");
     let node = node.partner("127.0.0.99:1").start();
@@ -214,12 +310,31 @@ fn certificates(indices: std::ops::Range<u64>) -> Vec<u8> {
     octets
 }
 
-/// Calls as a stranger would who shares the partner's address, with octets of no meaning.
+/// Connects from the address of the hostile partner.
+fn call(recon: &str) -> std::io::Result<TcpStream> {
+    let connect = async {
+        let socket = tokio::net::TcpSocket::new_v4()?;
+        socket.bind("127.0.0.66:0".parse().unwrap())?;
+        socket.connect(recon.parse().unwrap()).await?.into_std()
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let stream = runtime.block_on(connect)?;
+    stream.set_nonblocking(false)?;
+    stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+    Ok(stream)
+}
+
+/// Whether a call is answered with anything.
+fn hears(stream: &mut TcpStream) -> bool {
+    matches!(stream.read(&mut [0; 4096]), Ok(1..))
+}
+
+/// Calls as the partner, with octets of no meaning.
 fn call_with_garbage(recon: &str) {
     let mut random = Random::new(1);
     loop {
-        thread::sleep(Duration::from_millis(300));
-        let Ok(mut stream) = TcpStream::connect(recon) else {
+        thread::sleep(Duration::from_secs(3));
+        let Ok(mut stream) = call(recon) else {
             continue;
         };
         let _ = stream.write_all(&random.next_u64().to_be_bytes());

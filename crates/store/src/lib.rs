@@ -73,6 +73,9 @@ pub trait Store: Send + Sync {
     /// How many elements are refused from `source`.
     fn refusal_count(&self, source: &str) -> Result<u64, StoreError>;
 
+    /// Forgets refusals from `source`, those that end first, until at most so many are left.
+    fn trim_refusals(&self, source: &str, most: u64) -> Result<(), StoreError>;
+
     /// Runs `batch` in one transaction and returns, once it is durable, what it did to each id, in order.
     ///
     /// The closure is pure and may run more than once: a conflict with another writer starts the batch again.

@@ -123,6 +123,22 @@ impl Store for MemoryStore {
         Ok(())
     }
 
+    fn trim_refusals(&self, source: &str, most: u64) -> Result<(), StoreError> {
+        let mut state = self.state();
+        let known = &mut Arc::make_mut(&mut state).refusals;
+        let mut ends: Vec<_> = known
+            .iter()
+            .filter(|((of, _), _)| of == source)
+            .map(|(key, refusal)| (refusal.until, key.clone()))
+            .collect();
+        ends.sort_unstable();
+        let left = usize::try_from(most).unwrap_or(usize::MAX);
+        for (_, key) in &ends[..ends.len().saturating_sub(left)] {
+            known.remove(key);
+        }
+        Ok(())
+    }
+
     fn refusal_count(&self, source: &str) -> Result<u64, StoreError> {
         Ok(self.state().refusals.keys().filter(|(of, _)| of == source).count() as u64)
     }

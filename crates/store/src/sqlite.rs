@@ -205,6 +205,12 @@ impl Store for SqliteStore {
         self.readers.run(|connection| read::refusal_count(connection, source))
     }
 
+    fn trim_refusals(&self, source: &str, most: u64) -> Result<(), StoreError> {
+        let source = source.to_owned();
+        self.writer()?
+            .run(move |connection| write::trim_refusals(connection, &source, most))
+    }
+
     fn update(&self, batch: Batch) -> Result<Vec<Applied>, StoreError> {
         self.writer()?.update(batch)
     }

@@ -6,7 +6,7 @@
 use super::{AdminError, open_store, open_to_read};
 use crate::cli::{self, PeersCommand};
 use crate::config::{self, Config, HostPort};
-use crate::peers::gossip::{self, reach};
+use crate::peers::gossip::{self, connect};
 use crate::peers::partner::{self, Partner};
 use crate::peers::session::{self, Role};
 use crate::peers::status::{self, Report, ago};
@@ -112,7 +112,7 @@ fn table(reports: &[Report], now: u64) -> String {
 
 /// Connects once and tells what there is. Nothing is fetched and nothing written.
 async fn test(config: &Config, address: &str) -> Result<(), AdminError> {
-    let HostPort { host, port } = address
+    let _: HostPort = address
         .parse()
         .map_err(|error| AdminError::Peer(format!("{address:?} is {error}")))?;
     let store: Arc<dyn Store> = Arc::new(open_to_read(config)?);
@@ -124,14 +124,9 @@ async fn test(config: &Config, address: &str) -> Result<(), AdminError> {
     });
     let partner =
         Partner::new(&partner, &*store).ok_or_else(|| AdminError::Peer(format!("{address:?} is no address")))?;
-    let found = tokio::net::lookup_host((host.as_str(), port)).await;
-    let at = found.ok().and_then(|mut found| found.next());
-    let at = at.ok_or_else(|| AdminError::Peer(format!("{host} does not resolve")))?;
-    let stream = tokio::time::timeout(CONNECT_WITHIN, reach(&node.addresses, at)).await;
-    let stream = stream
-        .map_err(|_| AdminError::Peer(format!("{at} does not answer")))?
-        .map_err(|error| AdminError::Peer(format!("{at} cannot be reached: {error}")))?;
-    println!("connected to {at}");
+    let unreached = |error| AdminError::Peer(format!("{address} cannot be reached: {error}"));
+    let stream = connect(&node.addresses, &partner).await.map_err(unreached)?;
+    println!("connected to {}", stream.peer_addr().map_err(unreached)?);
     let met = session::run(
         stream,
         Role::Calling,
@@ -143,6 +138,7 @@ async fn test(config: &Config, address: &str) -> Result<(), AdminError> {
                 "it serves certificates at port {}",
                 peer.http_port.map_or_else(|| "none".into(), |port| port.to_string())
             );
+            true
         },
     );
     let met = met.await.map_err(|error| AdminError::Peer(unmet(&error)))?;
@@ -220,7 +216,6 @@ async fn sync(config: &Config, name: &str) -> Result<(), AdminError> {
     }
 }
 
-const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 const SHOW_EVERY: Duration = Duration::from_millis(200);
 
 #[cfg(test)]

@@ -491,6 +491,11 @@ mod tests {
             found,
             ["http.key: `certificate` and `key` belong together: set both or none"]
         );
+        let found = messages("[[partner]]\nrecon = \"a:1\"\npause_seconds = 1e19");
+        assert!(
+            found[0].contains("pause_seconds: write a number from 0 to 3600"),
+            "{found:?}"
+        );
     }
 
     #[test]

@@ -114,6 +114,10 @@ pub(crate) async fn watch(node: Arc<Node>) {
     let mut seen: Option<Vector> = None;
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
+        if node.partners().is_empty() {
+            seen = None;
+            continue;
+        }
         let Some(mut vector) = node.vector().await else {
             continue;
         };
@@ -156,12 +160,14 @@ pub(crate) async fn call(node: &Node, partner: &Arc<Partner>) -> bool {
     let settings = partner.settings(node.http_port);
     let met = session::run(stream, Role::Calling, settings, &node.sets, |peer| {
         partner.learn(peer);
+        true
     })
     .await;
     conclude(partner, Role::Calling, met)
 }
 
-async fn connect(own: &[IpAddr], partner: &Partner) -> io::Result<TcpStream> {
+/// Connects to the first of its addresses that answers.
+pub(crate) async fn connect(own: &[IpAddr], partner: &Partner) -> io::Result<TcpStream> {
     let mut last = io::Error::other("its name does not resolve");
     for address in partner.resolve().await {
         let attempt = reach(own, SocketAddr::new(address, partner.recon().port));
@@ -175,7 +181,7 @@ async fn connect(own: &[IpAddr], partner: &Partner) -> io::Result<TcpStream> {
 }
 
 /// Connects from the address at which partners know this node.
-pub(crate) async fn reach(own: &[IpAddr], address: SocketAddr) -> io::Result<TcpStream> {
+async fn reach(own: &[IpAddr], address: SocketAddr) -> io::Result<TcpStream> {
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
@@ -265,6 +271,18 @@ fn count(partner: &str, differences: usize, tally: &Tally) {
     counter!("keyrink_peer_sessions_total", "partner" => partner.to_owned()).increment(1);
     gauge!("keyrink_peer_differences", "partner" => partner.to_owned()).set(differences as f64);
     gauge!("keyrink_peer_last_session_seconds", "partner" => partner.to_owned()).set(now() as f64);
+}
+
+/// Takes the numbers of a partner that is none any more out of what is measured.
+pub(crate) fn uncount(partner: &str) {
+    for name in [
+        "keyrink_peer_queue",
+        "keyrink_peer_differences",
+        "keyrink_peer_last_session_seconds",
+    ] {
+        // No number at all: nothing can be watched in it.
+        gauge!(name, "partner" => partner.to_owned()).set(f64::NAN);
+    }
 }
 
 /// What it means when a connection is closed before anything was said.

@@ -10,7 +10,7 @@ use keyrink_recon::session::{PeerConfig, Settings};
 use keyrink_store::{Batch, Store, StoreError};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{Notify, Semaphore, watch};
 
 /// A configured keyserver to reconcile with.
@@ -35,15 +35,14 @@ struct State {
     report: Report,
     /// As it was last saved.
     saved: Vec<u8>,
-    addresses: Option<(Instant, Vec<IpAddr>)>,
+    /// As they were last found.
+    addresses: Vec<IpAddr>,
     /// Sessions that it may call for.
     calls: Bucket,
     /// Warnings that it may cause.
     warnings: Bucket,
 }
 
-/// How long resolved addresses are believed when somebody calls.
-const ADDRESSES_LAST: Duration = Duration::from_secs(60);
 /// How long a name may take to resolve.
 const RESOLVE_WITHIN: Duration = Duration::from_secs(10);
 /// How long a partner whose set is too far from ours is left alone.
@@ -65,16 +64,23 @@ impl Partner {
         let report = remembered.and_then(|octets| serde_json::from_slice(&octets).ok());
         let mut report: Report = report.unwrap_or_default();
         report.begin(&name, &config.recon);
+        let recon: HostPort = config.recon.parse().ok()?;
         Some(Self {
-            recon: config.recon.parse().ok()?,
             config: config.clone(),
             state: Mutex::new(State {
                 report,
                 saved: Vec::new(),
-                addresses: None,
+                // Only names take time to resolve.
+                addresses: recon
+                    .host
+                    .parse()
+                    .into_iter()
+                    .map(|ip: IpAddr| ip.to_canonical())
+                    .collect(),
                 calls: Bucket::full(CALLS_AT_ONCE),
                 warnings: Bucket::full(WARNINGS_AT_ONCE),
             }),
+            recon,
             queue: Queue::default(),
             wake: Notify::new(),
             removed: watch::Sender::new(false),
@@ -200,24 +206,23 @@ impl Partner {
         let pause = self
             .config
             .pause_seconds
-            .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+            .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+            .map(|pause| pause.min(PAUSE_MAX));
         Some((source, pause.unwrap_or(usual)))
     }
 
-    /// Does this address belong to it? Names are resolved again now and then.
-    pub(crate) async fn is_at(&self, caller: IpAddr) -> bool {
-        let known = self.state().addresses.clone();
-        if let Some((_, addresses)) = known.filter(|(since, _)| since.elapsed() < ADDRESSES_LAST) {
-            return addresses.contains(&caller);
+    /// Does this address belong to it, as far as is known?
+    pub(crate) fn is_at(&self, caller: IpAddr) -> bool {
+        self.state().addresses.contains(&caller)
+    }
+
+    /// Looks up its addresses; false if its name does not resolve. It has not moved for that.
+    pub(crate) async fn look_up(&self) -> bool {
+        let addresses = self.resolve().await;
+        let found = !addresses.is_empty();
+        if found {
+            self.state().addresses = addresses;
         }
-        let mut addresses = self.resolve().await;
-        let mut state = self.state();
-        if addresses.is_empty() {
-            // Its name does not resolve at the moment; it has not moved for that.
-            addresses = state.addresses.take().map(|(_, known)| known).unwrap_or_default();
-        }
-        let found = addresses.contains(&caller);
-        state.addresses = Some((Instant::now(), addresses));
         found
     }
 
@@ -259,6 +264,8 @@ impl Partner {
 
 /// Between requests to peers that answer one at a time.
 const PAUSE_UNHURRIED: Duration = Duration::from_secs(2);
+/// Whatever is configured.
+const PAUSE_MAX: Duration = Duration::from_secs(config::PAUSE_SECONDS_MAX as u64);
 /// Between requests to others.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -301,4 +308,37 @@ pub(crate) fn describe(peer: &PeerConfig) -> String {
         text(&peer.filters)
     );
     status::plain(&line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use keyrink_store::memory::MemoryStore;
+
+    fn at(recon: &str, pause: f64) -> Partner {
+        let config = config::Partner {
+            recon: recon.to_owned(),
+            http: Some("http://127.0.0.1:2".to_owned()),
+            pause_seconds: Some(pause),
+            ..config::Partner::default()
+        };
+        Partner::new(&config, &MemoryStore::new()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn addresses_that_were_good_stay() {
+        let here = IpAddr::from([127, 0, 0, 1]);
+        assert!(at("127.0.0.1:1", 0.0).is_at(here), "without looking up");
+        let partner = at("nowhere.invalid:1", 0.0);
+        partner.state().addresses = vec![here];
+        assert!(!partner.look_up().await);
+        assert!(partner.is_at(here) && !partner.is_at(IpAddr::from([127, 0, 0, 2])));
+    }
+
+    #[test]
+    fn pauses_have_an_end() {
+        let partner = at("127.0.0.1:1", 1e19);
+        let (_, pause) = partner.source(dataset::by_name("sks").unwrap()).unwrap();
+        assert_eq!(pause, PAUSE_MAX);
+    }
 }

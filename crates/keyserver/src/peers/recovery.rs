@@ -6,13 +6,14 @@
 //! does not become what was offered, is refused for a while.
 
 use super::Node;
+use super::claims::{CLAIM_LASTS, Claim};
 use super::dataset::Kind;
 use super::partner::Partner;
 use super::refused;
 use crate::client::hashquery::{FetchError, Source};
 use crate::ingest::Receipt;
 use keyrink_store::StoreError;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -34,9 +35,15 @@ struct Waiting {
     asked: Option<Instant>,
 }
 
-/// Elements that are being fetched, so that no two partners are asked for the same at the same time.
-#[derive(Default)]
-pub(crate) struct Claims(Mutex<BTreeSet<Vec<u8>>>);
+/// What to do about a part of the queue.
+enum Choice {
+    /// Ask for this.
+    Ask(Claim),
+    /// Others are asking for all of it.
+    Wait,
+    /// Nothing of it was needed.
+    Nothing,
+}
 
 /// How a batch went.
 #[derive(Debug, thiserror::Error)]
@@ -104,7 +111,6 @@ impl Queue {
         if let Some(asked) = asked {
             tokio::time::sleep_until(asked + pause).await;
         }
-        self.waiting().asked = Some(Instant::now());
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
@@ -116,14 +122,15 @@ impl Queue {
 pub(crate) async fn work(node: Arc<Node>, partner: Arc<Partner>) {
     let mut removed = partner.removed.subscribe();
     loop {
-        let filled = tokio::select! {
-            () = partner.queue.filled.notified() => true,
-            _ = removed.wait_for(|removed| *removed) => false,
+        let work = async {
+            partner.queue.filled.notified().await;
+            drain(&node, &partner).await;
         };
-        if !filled {
-            return;
+        tokio::select! {
+            () = work => {}
+            // What was asked for already still comes in.
+            _ = removed.wait_for(|removed| *removed) => return partner.queue.clear(),
         }
-        drain(&node, &partner).await;
     }
 }
 
@@ -135,21 +142,22 @@ pub(crate) async fn drain(node: &Arc<Node>, partner: &Arc<Partner>) {
         let Some((source, pause)) = partner.source(kind) else {
             break;
         };
-        let chosen = choose(node, partner, kind, some, size).await;
-        let batch = match chosen {
-            Ok(batch) if batch.is_empty() => {
-                // Others are fetching all of it, or it was not needed: look again in a moment.
-                tokio::time::sleep(CLAIMED).await;
+        // Before something is claimed, or others would wait too.
+        partner.queue.keep_distance(pause).await;
+        let freed = node.claims.listen();
+        let claim = match choose(node, partner, kind, some, size).await {
+            Ok(Choice::Ask(claim)) => claim,
+            Ok(Choice::Nothing) => continue,
+            Ok(Choice::Wait) => {
+                let _ = tokio::time::timeout(CLAIM_LASTS, freed).await;
                 continue;
             }
-            Ok(batch) => batch,
             Err(error) => {
                 partner.complain(&error.to_string());
                 break;
             }
         };
-        partner.queue.keep_distance(pause).await;
-        match fetch(node, partner, kind, source, batch).await {
+        match fetch(node, partner, kind, source, claim).await {
             Ok(()) => {
                 failures = 0;
                 partner.note(|report| report.fetch_failures = 0);
@@ -171,15 +179,14 @@ pub(crate) async fn drain(node: &Arc<Node>, partner: &Arc<Partner>) {
     partner.note(|report| report.state = "waiting".to_owned());
 }
 
-/// Those of the elements that are worth asking for now, at most `size`; the others leave the queue, unless somebody
-/// else is asked for them at this moment.
+/// Claims those of the elements that are worth asking for now, at most `size`; what is not needed leaves the queue.
 async fn choose(
     node: &Arc<Node>,
     partner: &Arc<Partner>,
     kind: &'static Kind,
     elements: Vec<Vec<u8>>,
     size: usize,
-) -> Result<Vec<Vec<u8>>, StoreError> {
+) -> Result<Choice, StoreError> {
     let (node, partner) = (Arc::clone(node), Arc::clone(partner));
     crate::http::handoff::blocking(move || {
         let lacking = node.store.lacking(kind.dataset, &elements)?;
@@ -187,7 +194,10 @@ async fn choose(
         partner
             .queue
             .remove(elements.iter().filter(|element| wanted.binary_search(element).is_err()));
-        Ok(node.claims.take(wanted, size))
+        if wanted.is_empty() {
+            return Ok(Choice::Nothing);
+        }
+        Ok(node.claims.take(wanted, size).map_or(Choice::Wait, Choice::Ask))
     })
     .await
 }
@@ -198,20 +208,16 @@ async fn fetch(
     partner: &Arc<Partner>,
     kind: &'static Kind,
     source: Source,
-    batch: Vec<Vec<u8>>,
+    claim: Claim,
 ) -> Result<(), BatchError> {
+    partner.queue.waiting().asked = Some(Instant::now());
     partner.note(|report| {
         report.state = "fetching".to_owned();
         report.requests += 1;
     });
     metrics::counter!("keyrink_peer_requests_total", "partner" => partner.name().to_owned()).increment(1);
     let (node, partner) = (Arc::clone(node), Arc::clone(partner));
-    crate::http::handoff::blocking(move || {
-        let result = fetch_blocking(&node, &partner, kind, &source, &batch);
-        node.claims.give_back(&batch);
-        result
-    })
-    .await
+    crate::http::handoff::blocking(move || fetch_blocking(&node, &partner, kind, &source, claim.elements())).await
 }
 
 fn fetch_blocking(
@@ -277,11 +283,6 @@ fn refuse(
     let count = refused::refuse(&*node.store, partner.name(), kind.dataset, &refused)?;
     partner.queue.remove(&refused);
     partner.note(|report| report.refused = count);
-    if count > REFUSED_MAX {
-        partner.bar(TOO_MUCH_IN_VAIN);
-        partner.complain(TOO_MUCH_IN_VAIN);
-        partner.queue.clear();
-    }
     Ok(())
 }
 
@@ -333,23 +334,6 @@ impl<'a> Taking<'a> {
     }
 }
 
-impl Claims {
-    fn take(&self, wanted: Vec<Vec<u8>>, count: usize) -> Vec<Vec<u8>> {
-        let mut claimed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let free = wanted.into_iter().filter(|element| !claimed.contains(element));
-        let taken: Vec<_> = free.take(count).collect();
-        claimed.extend(taken.iter().cloned());
-        taken
-    }
-
-    fn give_back(&self, elements: &[Vec<u8>]) {
-        let mut claimed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for element in elements {
-            claimed.remove(element);
-        }
-    }
-}
-
 /// As many elements as one session finds.
 const QUEUE_MAX: usize = 250_000;
 const BATCH_FIRST: usize = 10;
@@ -360,11 +344,7 @@ const LOOK_AT: usize = 1000;
 const ASK_MAX: u32 = 2;
 /// After so many failures in a row the rest waits for the next session.
 const FAILURES_MAX: u32 = 6;
-/// More than that is not remembered for one partner: there is no sense in talking to it.
-const REFUSED_MAX: u64 = 100_000;
-const TOO_MUCH_IN_VAIN: &str = "too many elements that do not become certificates here";
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
-const CLAIMED: Duration = Duration::from_millis(50);
 /// Octets of certificates that are verified and stored together.
 const TAKE_OCTETS: usize = 4 << 20;
 

@@ -26,11 +26,24 @@ pub(super) fn wanted(
 }
 
 /// Leaves these elements alone: for a quarter of an hour, or twice as long as last time. How many there are now.
+///
+/// A partner may offer more than can be remembered, and most of it may be what the policy here does not want. Then the
+/// refusals that end first are forgotten.
 pub(super) fn refuse(
     store: &dyn Store,
     source: &str,
     dataset: Dataset,
     elements: &[Vec<u8>],
+) -> Result<u64, StoreError> {
+    refuse_within(store, source, dataset, elements, REFUSED_MAX)
+}
+
+fn refuse_within(
+    store: &dyn Store,
+    source: &str,
+    dataset: Dataset,
+    elements: &[Vec<u8>],
+    most: u64,
 ) -> Result<u64, StoreError> {
     let known = store.refusals(source, dataset, elements)?;
     let refusals = elements.iter().map(|element| {
@@ -45,7 +58,14 @@ pub(super) fn refuse(
         }
     });
     store.refuse(source, dataset, refusals.collect())?;
-    store.refusal_count(source)
+    let count = store.refusal_count(source)?;
+    if count <= most {
+        return Ok(count);
+    }
+    // Some more than necessary, so that it need not be done again at once.
+    let left = most - most / 10;
+    store.trim_refusals(source, left)?;
+    Ok(left)
 }
 
 /// Seconds to wait after so many pauses.
@@ -53,6 +73,8 @@ fn pause(times: u32) -> u64 {
     FIRST_SECS.saturating_mul(1 << times.min(32)).min(LONGEST_SECS)
 }
 
+/// Refusals that are remembered for one partner: as many elements as one session finds.
+const REFUSED_MAX: u64 = 250_000;
 const FIRST_SECS: u64 = 15 * 60;
 const LONGEST_SECS: u64 = 30 * 24 * 3600;
 
@@ -79,5 +101,20 @@ mod tests {
         );
         refuse(&store, "a", set, &all[..1]).unwrap();
         assert_eq!(store.refusals("a", set, &all).unwrap()[0].times, 2);
+    }
+
+    #[test]
+    fn what_was_refused_first_makes_room() {
+        let store = MemoryStore::new();
+        let (set, old) = (Dataset(1), vec![vec![0; 16]]);
+        refuse(&store, "a", set, &old).unwrap();
+        let many: Vec<_> = (1..=20).map(|octet| vec![octet; 16]).collect();
+        refuse(&store, "a", set, &many).unwrap();
+        // Longer than the others.
+        refuse(&store, "a", set, &many[..1]).unwrap();
+        assert_eq!(refuse_within(&store, "a", set, &[vec![99; 16]], 20).unwrap(), 18);
+        assert_eq!(store.refusal_count("a").unwrap(), 18);
+        assert_eq!(store.refusals("a", set, &many[..1]).unwrap().len(), 1);
+        assert_eq!(wanted(&store, "a", set, old.clone()).unwrap(), old);
     }
 }

@@ -40,18 +40,21 @@ pub(crate) enum SessionError {
     /// The set can't be read.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
+    /// It turned out to be somebody who is being answered already.
+    #[error("it has a session with this node already")]
+    Twice,
     /// Both agreed on something that this node does not have.
     #[error("no such dataset here: {0}")]
     NoSuchSet(String),
 }
 
-/// Runs a whole session. `heard` learns what the peer said about itself before the session starts.
+/// Runs a whole session. `heard` learns what the peer said about itself and decides whether a session starts.
 pub(crate) async fn run(
     mut stream: TcpStream,
     role: Role,
     settings: Settings,
     sets: &[Arc<dyn Set>],
-    mut heard: impl FnMut(&PeerConfig),
+    mut heard: impl FnMut(&PeerConfig) -> bool,
 ) -> Result<Met, SessionError> {
     let start = Instant::now();
     let _ = stream.set_nodelay(true);
@@ -60,16 +63,20 @@ pub(crate) async fn run(
         Role::Calling => Handshake::call(settings, start.elapsed()),
     };
     let agreed = drive(&mut handshake, &mut stream, start, Bounds::until(HANDSHAKE_WITHIN)).await;
-    match &agreed {
-        Ok(agreement) => heard(&agreement.peer),
-        Err(failure) => failure.peer().into_iter().for_each(heard),
-    }
+    let peer = match &agreed {
+        Ok(agreement) => Some(&agreement.peer),
+        Err(failure) => failure.peer(),
+    };
+    let welcome = peer.is_none_or(&mut heard);
     let Agreement {
         dataset,
         omission,
         frames,
         ..
     } = agreed?;
+    if !welcome {
+        return Err(SessionError::Twice);
+    }
     let set = sets
         .iter()
         .find(|set| set.kind().name == dataset)

@@ -146,8 +146,10 @@ impl<const L: usize> Core<L> {
 
     /// Works change rows in, up to a version or all there are; false if some are gone.
     fn follow(&self, state: &mut State<L>, until: Option<&Vector>) -> Result<bool, StoreError> {
+        // How far was read, which is further than what has been seen when there is more than is wanted.
+        let mut read = state.seen.clone();
         loop {
-            let rows = self.store.changes(&state.seen, PAGE)?;
+            let rows = self.store.changes(&read, PAGE)?;
             if rows.is_empty() {
                 let newest = self.store.vector()?;
                 let current = newest.iter().all(|(writer, n)| state.has_seen(*writer, *n));
@@ -158,8 +160,8 @@ impl<const L: usize> Core<L> {
                 continue;
             }
             let mut log = self.log();
-            let mut applied = 0;
             for row in &rows {
+                read.insert(row.writer, row.n);
                 if until.is_some_and(|until| until.get(&row.writer).is_none_or(|last| row.n > *last)) {
                     continue;
                 }
@@ -168,9 +170,8 @@ impl<const L: usize> Core<L> {
                 }
                 self.apply(state, row);
                 log.note(row, self.kind);
-                applied += 1;
             }
-            if rows.len() < PAGE || applied == 0 {
+            if rows.len() < PAGE {
                 return Ok(true);
             }
         }

@@ -190,6 +190,15 @@ fn refusals(store: &dyn Store) {
     assert_eq!(store.refusals("b", LINES, &asked).unwrap(), [refusal("one", 5)]);
     assert_eq!(store.refusals("a", Dataset(9), &asked).unwrap(), []);
     store
+        .refuse("t", LINES, vec![refusal("one", 2), refusal("two", 1)])
+        .unwrap();
+    for (most, left) in [(2, 2), (1, 1), (1, 1)] {
+        store.trim_refusals("t", most).unwrap();
+        assert_eq!(store.refusals("t", LINES, &asked).unwrap().len(), left);
+    }
+    assert_eq!(store.refusals("t", LINES, &asked).unwrap(), [refusal("one", 2)]);
+    assert_eq!(store.refusal_count("a").unwrap(), 2);
+    store
         .refuse("a", LINES, vec![refusal("one", 2), refusal("two", 0)])
         .unwrap();
     assert_eq!(store.refusals("a", LINES, &asked).unwrap(), [refusal("one", 2)]);

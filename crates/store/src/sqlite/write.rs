@@ -272,6 +272,17 @@ pub(super) fn forget_refusals(connection: &Connection, before: u64) -> Result<()
     Ok(())
 }
 
+/// Deletes the refusals of a source that end first, until at most so many are left.
+pub(super) fn trim_refusals(connection: &Connection, source: &str, most: u64) -> Result<(), Fault> {
+    let mut statement = connection.prepare_cached(
+        "DELETE FROM refusal WHERE source = ?1 AND (dataset, bytes) IN (
+             SELECT dataset, bytes FROM refusal WHERE source = ?1 ORDER BY until
+             LIMIT max(0, (SELECT count(*) FROM refusal WHERE source = ?1) - ?2))",
+    )?;
+    statement.execute(params![source, read::sql_number(most)])?;
+    Ok(())
+}
+
 /// The rows that a batch adds to the term and element tables and removes from them.
 #[derive(Default)]
 struct Rows<'a> {
