@@ -60,7 +60,7 @@ fn damaged_secret_keys_are_secret_keys() {
     let half = armored.len() / 2;
     let lost = [&armored[..half], "ä", &armored[half + 1..]].concat();
     let cut = [&public[..], &secret[..20]].concat();
-    for sent in [armored[..half].as_bytes(), lost.as_bytes(), &secret[..20], &cut] {
+    for sent in [&armored.as_bytes()[..half], lost.as_bytes(), &secret[..20], &cut] {
         let refused = ingest(Limits::default()).submit(sent);
         assert!(matches!(refused, Err(IngestError::SecretKey)), "{refused:?}");
     }

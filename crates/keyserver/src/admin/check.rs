@@ -219,17 +219,16 @@ impl Checking {
 }
 
 /// Reads a page of rows after the one given.
-type Pages<'a, T> = dyn Fn(Option<&T>) -> Result<Vec<T>, StoreError> + 'a;
+type Pages<'a, T> = dyn Fn(Option<&T>) -> Page<T> + 'a;
+type Page<T> = Result<Vec<T>, StoreError>;
+type TermRow = (Term, RecordId);
+type ElementRow = (Vec<u8>, RecordId);
 
-fn terms_of(
-    snapshot: &dyn Snapshot,
-) -> impl Fn(Option<&(Term, RecordId)>) -> Result<Vec<(Term, RecordId)>, StoreError> {
+fn terms_of(snapshot: &dyn Snapshot) -> impl Fn(Option<&TermRow>) -> Page<TermRow> {
     |after| snapshot.terms(OPENPGP, after, PAGE)
 }
 
-fn elements_of(
-    snapshot: &dyn Snapshot,
-) -> impl Fn(Option<&(Vec<u8>, RecordId)>) -> Result<Vec<(Vec<u8>, RecordId)>, StoreError> {
+fn elements_of(snapshot: &dyn Snapshot) -> impl Fn(Option<&ElementRow>) -> Page<ElementRow> {
     |after| snapshot.elements(SKS, after, PAGE)
 }
 
