@@ -238,32 +238,6 @@ fn a_disk_that_takes_no_writes_is_told_and_survived() {
 }
 
 #[test]
-fn a_disk_that_is_read_only_cannot_be_served_from() {
-    let Some(disk) = Disk::mount("a_disk_that_is_read_only", "size=64m") else {
-        return;
-    };
-    let server = disk.serve();
-    assert_eq!(submit(&mut Client::new(server.http()), 0).0, 200);
-    drop(server);
-    disk.remount("ro");
-    let mut command = Command::new(common::PROGRAM);
-    command
-        .args(["serve", "--http", "127.0.0.1:0", "--data"])
-        .arg(disk.data());
-    let finished = common::finish(command, b"");
-    assert_eq!(finished.code, Some(1), "{finished:?}");
-    let names = |said: &str| finished.err.contains(said);
-    assert!(
-        names("read-only") || names("readonly") || names("Read-only"),
-        "{finished:?}"
-    );
-    disk.remount("rw");
-    let server = disk.serve();
-    assert_eq!(submit(&mut Client::new(server.http()), 1).0, 200, "as before");
-    disk.check();
-}
-
-#[test]
 fn a_store_that_cannot_be_opened_is_named() {
     let node = Node::new();
     let file = node.file("data", b"this is a file");
