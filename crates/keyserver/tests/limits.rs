@@ -77,7 +77,7 @@ fn announced_bodies_take_no_room_from_others() {
 #[test]
 fn clients_that_do_not_read_take_little_memory() {
     let long = (0..500).fold(Certificate::v4(9, "long"), |certificate, number| {
-        certificate.user_id(&format!("{number} {}", "x".repeat(14 << 10)))
+        certificate.user_id(format!("{number} {}", "x".repeat(14 << 10)))
     });
     let small = generate::certificate(1, 0);
     let node = Node::with(&[&long.to_bytes(), &small.to_bytes()]);
