@@ -1,3 +1,5 @@
+//! Fetching from a partner that delivers nothing: how often it is asked, and what follows.
+
 use super::*;
 use crate::config::{self, Config};
 use keyrink_store::memory::MemoryStore;
