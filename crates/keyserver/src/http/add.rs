@@ -8,7 +8,7 @@ use super::query::Query;
 use super::reply::{Form, Problem, transient};
 use super::room::Room;
 use super::routes::Routes;
-use crate::ingest::{CertReport, Dropped, Ingest, IngestError, Outcome, Report};
+use crate::ingest::{CertReport, Dropped, Ingest, IngestError, Outcome, Report, TOO_LARGE};
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::request::Parts;
@@ -78,7 +78,10 @@ async fn add(State(submissions): State<Arc<Submissions>>, request: Request<Body>
 }
 
 fn answer(report: &Report, form: Form) -> Response {
-    let sound = report.certs.iter().any(|cert| cert.outcome != Outcome::Invalid);
+    let sound = report
+        .certs
+        .iter()
+        .any(|cert| !matches!(cert.outcome, Outcome::Invalid | Outcome::TooLarge));
     let status = if sound {
         StatusCode::OK
     } else {
@@ -241,6 +244,7 @@ impl<'a> Answer<'a> {
             dropped: &[],
         });
         let mut invalid = list(Outcome::Invalid, Some(NO_SELF_SIGNATURE));
+        invalid.extend(list(Outcome::TooLarge, Some(TOO_LARGE)));
         invalid.extend(refused);
         Self {
             inserted: list(Outcome::Inserted, None),
