@@ -96,7 +96,7 @@ pub struct Serve {
     /// Address for reconciliation; may be given several times [default with partners: 127.0.0.1:11370]
     #[arg(long, value_name = "ADDR")]
     pub recon: Vec<SocketAddr>,
-    /// A keyserver to reconcile with: recon=HOST:PORT and more keys of [[partner]], with commas; may be given several times
+    /// A keyserver to reconcile with: recon=HOST:PORT and more keys of `[[partner]]`, with commas; may be given several times
     #[arg(long, value_name = "KEY=VALUE,…", value_parser = partner)]
     pub partner: Vec<config::Partner>,
     /// Seconds between two calls to a partner while nothing changes [default: 60]

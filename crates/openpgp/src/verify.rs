@@ -5,7 +5,7 @@
 //! clear octets of the digest fit the place where they stand. Wrong clear octets reject everything but version 4
 //! self-signatures without public-key work; those are verified all the same, since clients do so.
 //!
-//! Whoever makes a certificate decides how much there is to verify, so the [`Work`] on one is bounded. What is left over
+//! Whoever makes a certificate decides how much there is to verify, so the `Work` on one is bounded. What is left over
 //! is stored with the fact [`Fact::Unverified`]: peers get it, users don't. When the certificate comes again, the
 //! verdicts in the store cost nothing, and the bound is spent on what was left over.
 

@@ -1,7 +1,7 @@
 //! Room in memory for what many requests hold at the same time, so that slow clients cannot add it up without bound.
 //!
 //! A request holds room for what it has in memory and gives it back when that is gone. Nobody gets more than a share:
-//! who holds his share waits for himself, not in front of others. Waiting ends after [`WAIT`].
+//! who holds his share waits for himself, not in front of others. Waiting ends after `WAIT`.
 
 use bytes::Bytes;
 use std::collections::HashMap;

@@ -123,7 +123,7 @@ pub fn of(web: &Web, form: Form) -> Response {
 
 /// `GET /readyz`: 503 tells a proxy to ask another server.
 ///
-/// A proof is a durable transaction. Whoever asks within [`READY_FOR`] after one gets its result, so that nobody
+/// A proof is a durable transaction. Whoever asks within `READY_FOR` after one gets its result, so that nobody
 /// can make the store busy with questions.
 pub async fn ready(State(web): State<Arc<Web>>) -> Response {
     let mut proven = web.proven.lock().await;

@@ -35,9 +35,24 @@ pub(super) fn open_writer(file: &Path, durability: Durability, migrations: Migra
          PRAGMA wal_autocheckpoint = 0;"
     ))?;
     check_owner(&connection)?;
-    connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
+    to_wal(&connection)?;
     migrate(&mut connection, migrations)?;
     Ok(connection)
+}
+
+/// Asks again when others hold the file: SQLite doesn't wait where two that change the journal of a fresh file could wait
+/// for each other for ever.
+fn to_wal(connection: &Connection) -> rusqlite::Result<()> {
+    let mut asked = 0;
+    loop {
+        match connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(())) {
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) && asked < BUSY_STEPS_MAX => {
+                asked += 1;
+                std::thread::sleep(BUSY_STEP);
+            }
+            other => return other,
+        }
+    }
 }
 
 /// Opens `file` for reading only. Its schema must be the newest.
