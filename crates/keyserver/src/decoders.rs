@@ -12,10 +12,10 @@ use keyrink_store::Term;
 pub fn search(text: &[u8], exact: bool, words: bool) -> Option<Vec<Term>> {
     let search = Search::parse(text, Reading { exact, words }).ok()?;
     Some(match search {
-        Search::Term(term) => vec![formats::store_term(&term)],
+        Search::Term(term) => vec![formats::beginning(&term)],
         Search::Words(words) => {
             let terms = words.into_iter().map(keyrink_openpgp::terms::Term::Word);
-            terms.map(|term| formats::store_term(&term)).collect()
+            terms.map(|term| formats::beginning(&term)).collect()
         }
     })
 }

@@ -1,7 +1,7 @@
 //! Kinds of keys and what the store keeps of them: the one place that knows both.
 
 use keyrink_openpgp::cert::Cert;
-use keyrink_openpgp::terms::{self, Term};
+use keyrink_openpgp::terms::{self, Entry, Term};
 use keyrink_store::{Dataset, Element, Realm, Record, RecordId};
 
 /// The realm of OpenPGP certificates.
@@ -37,26 +37,100 @@ pub fn elements(cert: &Cert) -> Vec<Element> {
     sks.into_iter().collect()
 }
 
-/// What a certificate is found by. A term too long for the store can't be searched for.
+/// What a certificate is found by. A user id too long for the store is found by its address only, a word not at all.
 pub fn store_terms(cert: &Cert, words: bool) -> Vec<keyrink_store::Term> {
-    let terms = terms::terms(cert, words);
-    let terms = terms.iter().map(store_term);
+    let mut terms = Vec::new();
+    for entry in terms::entries(cert, words) {
+        match entry {
+            Entry::Key { id, fingerprint } => {
+                terms.push(key(id, &fingerprint));
+                if fingerprint.len() == OLD_FINGERPRINT_OCTETS {
+                    terms.push(beginning(&Term::Fingerprint(fingerprint)));
+                }
+            }
+            Entry::UserId { email, text } => {
+                let whole = user_id(email.as_deref(), Some(&text));
+                terms.extend(if whole.text.len() <= keyrink_store::Term::OCTETS_MAX {
+                    Some(whole)
+                } else {
+                    email.map(|email| user_id(Some(&email), None))
+                });
+            }
+            Entry::Word(word) => terms.push(beginning(&Term::Word(word))),
+        }
+    }
+    terms.retain(|term| term.text.len() <= keyrink_store::Term::OCTETS_MAX);
     terms
-        .filter(|term| (1..=keyrink_store::Term::OCTETS_MAX).contains(&term.text.len()))
+}
+
+/// What the terms begin with that `term` finds. The kinds are stored.
+///
+/// A key is found under its key id, then the number of octets of its fingerprint and those of them that the key id has
+/// not. Before version 4 a fingerprint does not tell the key id, so it is an entry of its own. A user id is found under its
+/// address, then its text; what no UTF-8 holds ends each, so that no text is the beginning of another.
+pub fn beginning(term: &Term) -> keyrink_store::Term {
+    match term {
+        Term::Fingerprint(octets) => match key_id(octets) {
+            Some(id) => key(id, octets),
+            None => keyrink_store::Term {
+                kind: 2,
+                text: octets.clone(),
+            },
+        },
+        Term::KeyId(id) => keyrink_store::Term {
+            kind: 1,
+            text: id.to_vec(),
+        },
+        Term::Email(email) => user_id(Some(email), None),
+        Term::UserId(text) => user_id(terms::email(text), Some(text)),
+        Term::Word(word) => keyrink_store::Term {
+            kind: 4,
+            text: ended(&[word]),
+        },
+    }
+}
+
+fn key(id: [u8; 8], fingerprint: &[u8]) -> keyrink_store::Term {
+    let rest = match fingerprint.len() {
+        20 => &fingerprint[..12],
+        32 => &fingerprint[8..],
+        _ => fingerprint,
+    };
+    let octets = [&id[..], &[fingerprint.len() as u8], rest].concat();
+    keyrink_store::Term { kind: 1, text: octets }
+}
+
+/// The key id that a fingerprint tells (RFC 9580, section 5.5.4).
+fn key_id(fingerprint: &[u8]) -> Option<[u8; 8]> {
+    match fingerprint.len() {
+        20 => fingerprint.last_chunk().copied(),
+        32 => fingerprint.first_chunk().copied(),
+        _ => None,
+    }
+}
+
+fn user_id(email: Option<&str>, text: Option<&str>) -> keyrink_store::Term {
+    let mut parts = vec![email.unwrap_or_default()];
+    parts.extend(text);
+    keyrink_store::Term {
+        kind: 3,
+        text: ended(&parts),
+    }
+}
+
+fn ended(parts: &[&str]) -> Vec<u8> {
+    parts
+        .iter()
+        .flat_map(|part| [part.as_bytes(), &[END]])
+        .flatten()
+        .copied()
         .collect()
 }
 
-/// A term as the store knows it. The numbers are stored.
-pub fn store_term(term: &Term) -> keyrink_store::Term {
-    let (kind, text) = match term {
-        Term::Fingerprint(octets) => (1, octets.clone()),
-        Term::KeyId(octets) => (2, octets.to_vec()),
-        Term::Email(text) => (3, text.clone().into_bytes()),
-        Term::UserId(text) => (4, text.clone().into_bytes()),
-        Term::Word(text) => (5, text.clone().into_bytes()),
-    };
-    keyrink_store::Term { kind, text }
-}
+/// Ends a text: no UTF-8 holds it.
+const END: u8 = 0xff;
+/// Octets of the fingerprint of a version 2 or 3 key.
+const OLD_FINGERPRINT_OCTETS: usize = 16;
 
 /// Octets in lower-case hexadecimal.
 pub fn hexadecimal(octets: &[u8]) -> String {

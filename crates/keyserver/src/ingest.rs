@@ -314,7 +314,7 @@ impl Ingest {
             .map(|octets| Term::Fingerprint(octets.to_vec()));
         let terms = fingerprints.chain(read.issuers.iter().map(|id| Term::KeyId(id.0)));
         for term in terms.take(BARE_ISSUERS_MAX) {
-            if let Some(alone) = self.place_among(&formats::store_term(&term), signature)? {
+            if let Some(alone) = self.place_among(&formats::beginning(&term), signature)? {
                 return Ok(Some(alone));
             }
         }

@@ -1,11 +1,11 @@
-//! Terms: what a certificate can be found by.
+//! Terms: what a certificate can be found by, and the entries of an index that answer them.
 
 use crate::cert::Cert;
 use crate::packet::key::Key;
 use crate::packet::tag;
 use crate::project::Projection;
 
-/// A term; equal terms mean the same thing whatever certificate they come from.
+/// What somebody looks for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Term {
     /// Fingerprint of the primary key or a subkey: 16, 20 or 32 octets.
@@ -20,12 +20,35 @@ pub enum Term {
     Word(String),
 }
 
-/// Terms of a verified certificate, sorted. Only what users are shown can be found, except the primary key itself.
-pub fn terms(cert: &Cert, words_too: bool) -> Vec<Term> {
-    let mut terms = Vec::new();
+/// One entry of an index. Several terms find it: an index in which an entry begins with the more common one needs it once.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Entry {
+    /// A primary key or subkey, found by its key id and by its fingerprint.
+    Key {
+        /// Key id.
+        id: [u8; 8],
+        /// Fingerprint: 16, 20 or 32 octets.
+        fingerprint: Vec<u8>,
+    },
+    /// A user id in lower case, found by its address and as a whole.
+    UserId {
+        /// The address in it, if there is one.
+        email: Option<String>,
+        /// The whole.
+        text: String,
+    },
+    /// A word of a user id, in lower case.
+    Word(String),
+}
+
+/// Entries for a verified certificate, sorted. Only what users are shown can be found, except the primary key itself.
+pub fn entries(cert: &Cert, words_too: bool) -> Vec<Entry> {
+    let mut entries = Vec::new();
     let mut push_key = |key: &Key<'_>| {
-        terms.push(Term::Fingerprint(key.fingerprint().as_bytes().to_vec()));
-        terms.push(Term::KeyId(key.key_id().0));
+        entries.push(Entry::Key {
+            id: key.key_id().0,
+            fingerprint: key.fingerprint().as_bytes().to_vec(),
+        });
     };
     push_key(&cert.key());
     let shown = || cert.project(Projection::Served).map(|(component, _)| component);
@@ -34,15 +57,17 @@ pub fn terms(cert: &Cert, words_too: bool) -> Vec<Term> {
         .for_each(|key| push_key(&key));
     for user_id in shown().filter(|component| component.tag == tag::USER_ID) {
         let text = String::from_utf8_lossy(&user_id.body).to_lowercase();
-        terms.extend(email(&text).map(|email| Term::Email(email.to_owned())));
         if words_too {
-            terms.extend(words(&text).map(|word| Term::Word(word.to_owned())));
+            entries.extend(words(&text).map(|word| Entry::Word(word.to_owned())));
         }
-        terms.push(Term::UserId(text));
+        entries.push(Entry::UserId {
+            email: email(&text).map(str::to_owned),
+            text,
+        });
     }
-    terms.sort();
-    terms.dedup();
-    terms
+    entries.sort();
+    entries.dedup();
+    entries
 }
 
 /// The address of a user id: between its only pair of angle brackets, or the whole if that looks like one. A user id

@@ -25,7 +25,7 @@ pub trait Store: Send + Sync {
     /// The records with these ids, in the order asked; `None` where there is none.
     fn get(&self, realm: Realm, ids: &[RecordId]) -> Result<Vec<Option<Stored>>, StoreError>;
 
-    /// Records found by `term`, in order of their ids, after `after`, at most `limit` of them.
+    /// Records with a term that begins with `term`, in order of their ids, after `after`, at most `limit` of them.
     fn find(
         &self,
         realm: Realm,

@@ -52,8 +52,8 @@ impl Store for MemoryStore {
 
     fn search(&self, realm: Realm, term: &Term, after: Option<&RecordId>, bounds: Bounds) -> Result<Found, StoreError> {
         let state = self.state();
-        let hits = state.terms.get(&(realm, term.clone())).into_iter().flatten();
-        let hits = hits.filter(|id| after.is_none_or(|after| *id > after));
+        let hits = state.holders(realm, term);
+        let hits = hits.into_iter().filter(|id| after.is_none_or(|after| *id > after));
         let (mut found, mut octets) = (Found::default(), 0);
         for record in hits.filter_map(|id| state.stored(realm, id)) {
             octets += record.data.len();
@@ -69,8 +69,7 @@ impl Store for MemoryStore {
     }
 
     fn holders(&self, realm: Realm, term: &Term, limit: usize) -> Result<usize, StoreError> {
-        let holders = self.state().terms.get(&(realm, term.clone())).map_or(0, BTreeSet::len);
-        Ok(holders.min(limit))
+        Ok(self.state().holders(realm, term).len().min(limit))
     }
 
     fn by_element(&self, realm: Realm, dataset: Dataset, elements: &[Vec<u8>]) -> Result<Vec<Listed>, StoreError> {
@@ -270,6 +269,16 @@ impl Snapshot for Frozen {
 }
 
 impl State {
+    /// Records with a term that begins with `term`.
+    fn holders(&self, realm: Realm, term: &Term) -> BTreeSet<&RecordId> {
+        let end = Term {
+            kind: term.kind,
+            text: term.end(),
+        };
+        let rows = self.terms.range((realm, term.clone())..(realm, end));
+        rows.flat_map(|(_, ids)| ids).collect()
+    }
+
     fn stored(&self, realm: Realm, id: &RecordId) -> Option<Stored> {
         self.records.get(&(realm, id.clone())).map(|kept| kept.stored.clone())
     }

@@ -26,6 +26,9 @@ impl RecordId {
 }
 
 /// Something a record can be found by: a kind chosen by the caller and up to [`Term::OCTETS_MAX`] octets.
+///
+/// A search finds every term that begins with what is looked for, so one row can answer several questions, the common
+/// ones first. Callers who want only whole texts found end them with something that occurs nowhere else.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Term {
     /// What sort of term; meaningful to the caller only.
@@ -36,7 +39,18 @@ pub struct Term {
 
 impl Term {
     /// The longest term.
-    pub const OCTETS_MAX: usize = 1024;
+    pub const OCTETS_MAX: usize = 2048;
+
+    /// The first text behind all that begin with this one.
+    pub(crate) fn end(&self) -> Vec<u8> {
+        let mut end = self.text.clone();
+        while end.pop_if(|octet| *octet == u8::MAX).is_some() {}
+        match end.last_mut() {
+            Some(last) => *last += 1,
+            None => end = vec![u8::MAX; Self::OCTETS_MAX + 1],
+        }
+        end
+    }
 }
 
 /// One reconciled set.

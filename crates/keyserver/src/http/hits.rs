@@ -6,7 +6,7 @@
 use super::certificate;
 use super::reply::Problem;
 use super::search::Search;
-use crate::formats::{OPENPGP, SKS, store_term};
+use crate::formats::{OPENPGP, SKS, beginning};
 use keyrink_openpgp::packet::tag;
 use keyrink_openpgp::project::Projection;
 use keyrink_openpgp::stored::{Damaged, Entries, Entry};
@@ -56,7 +56,7 @@ impl Begun {
         bounds: Bounds,
     ) -> Result<Self, Problem> {
         let (term, words) = match search {
-            Search::Term(term) => (store_term(term), Vec::new()),
+            Search::Term(term) => (beginning(term), Vec::new()),
             Search::Words(words) => (rarest(store, words)?, words.clone()),
         };
         let read = keyrink_store::Bounds {
@@ -148,14 +148,14 @@ impl Hits {
 fn rarest(store: &dyn Store, words: &[String]) -> Result<keyrink_store::Term, StoreError> {
     let mut rarest: Option<(usize, keyrink_store::Term)> = None;
     for word in words.iter().take(WORDS_PROBED) {
-        let term = store_term(&Term::Word(word.clone()));
+        let term = beginning(&Term::Word(word.clone()));
         let count = store.holders(OPENPGP, &term, COUNTED_MAX)?;
         if rarest.as_ref().is_none_or(|(fewest, _)| count < *fewest) {
             rarest = Some((count, term));
         }
     }
     // A search for words holds at least one.
-    Ok(rarest.map_or_else(|| store_term(&Term::Word(String::new())), |(_, term)| term))
+    Ok(rarest.map_or_else(|| beginning(&Term::Word(String::new())), |(_, term)| term))
 }
 
 fn has_words(record: &[u8], words: &[String]) -> bool {

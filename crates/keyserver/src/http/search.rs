@@ -30,7 +30,7 @@ pub(crate) enum SearchError {
     )]
     Empty,
     /// More than anything here is found by.
-    #[error("A search has at most {} octets.", keyrink_store::Term::OCTETS_MAX)]
+    #[error("A search has at most {OCTETS_MAX} octets.")]
     TooLong,
     /// Eight digits: whoever wants to makes another key with the same ones.
     #[error(
@@ -58,7 +58,7 @@ impl Search {
         if text.is_empty() {
             return Err(SearchError::Empty);
         }
-        if text.to_lowercase().len() > keyrink_store::Term::OCTETS_MAX {
+        if text.to_lowercase().len() > OCTETS_MAX {
             return Err(SearchError::TooLong);
         }
         if let Some(user_id) = text.strip_prefix('=').map(str::trim).filter(|rest| !rest.is_empty()) {
@@ -144,6 +144,9 @@ fn strip_prefix_any_case<'a>(text: &'a str, prefix: &str) -> Option<&'a str> {
     let (start, rest) = text.split_at_checked(prefix.len())?;
     start.eq_ignore_ascii_case(prefix).then_some(rest)
 }
+
+/// Octets of a search: more than an address, a name and a comment need.
+const OCTETS_MAX: usize = 1024;
 
 #[cfg(test)]
 mod tests {

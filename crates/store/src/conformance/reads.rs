@@ -1,14 +1,14 @@
 //! What reads and snapshots promise.
 
 use super::Check;
-use super::toy::{LINES, TOYS, batch, change, element, elements, found, id, put, record, terms, word};
+use super::toy::{LINES, TOYS, WORD, batch, change, element, elements, found, id, put, record, terms, word};
 use crate::{Bounds, Dataset, Decision, Element, PAGE_OCTETS, Realm, Record, RecordId, Refusal, Store, Term};
 
 pub(crate) const CHECKS: &[Check] = &[
     ("get answers in the order asked", in_order),
     ("a term finds all its records, page by page", paged_find),
     ("a search reads and lists within its bounds", bounded_search),
-    ("a term is found by kind and whole text only", exact_terms),
+    ("a term is found by its kind and what it begins with", beginnings),
     ("elements lead to records, each once", by_element),
     ("elements that are not there are told apart", lacking),
     ("a range of elements comes with its changes", range),
@@ -94,13 +94,31 @@ fn bounded_search(store: &dyn Store) {
     );
 }
 
-fn exact_terms(store: &dyn Store) {
-    put(store, 1, "foxes");
+fn beginnings(store: &dyn Store) {
+    put(store, 1, "foxes foxy");
     put(store, 2, "fox");
-    assert_eq!(
-        (found(store, "fox"), found(store, "fo"), found(store, "")),
-        (vec!["fox".to_string()], vec![], vec![])
-    );
+    put(store, 3, "foz");
+    for (text, must) in [
+        ("fox", vec!["foxes foxy", "fox"]),
+        ("foxe", vec!["foxes foxy"]),
+        ("foxyy", vec![]),
+        ("fo", vec!["foxes foxy", "fox", "foz"]),
+        ("", vec!["foxes foxy", "fox", "foz"]),
+    ] {
+        assert_eq!(found(store, text), must, "{text}");
+        assert_eq!(store.holders(TOYS, &word(text), 9).unwrap(), must.len(), "{text}");
+    }
+    let mut end = record("end");
+    let of = |octets: &[u8]| Term {
+        kind: WORD,
+        text: octets.to_vec(),
+    };
+    end.terms = vec![of(&[7, 0xff, 0xff]), of(&[0xff; 3])];
+    change(store, 4, Some(end)).unwrap();
+    for octets in [&[7, 0xff][..], &[0xff, 0xff], &[0xff, 0xff, 0xff]] {
+        assert_eq!(store.holders(TOYS, &of(octets), 9).unwrap(), 1, "{octets:?}");
+    }
+    assert_eq!(store.holders(TOYS, &of(&[0xff; 4]), 9).unwrap(), 0);
     assert_eq!(
         store
             .find(

@@ -2,15 +2,17 @@
 //!
 //! An update must know which rows the old version had, and the store can't derive them again. Most of the texts occur
 //! in the record anyway (a key id ends a fingerprint, an address is part of a user id), so a text that is found in
-//! the id, in an earlier text or in the first 64 KiB of the data is written as a place instead. Layout:
+//! the id, in an earlier text or in the first 64 KiB of the data is written as a place instead, part by part. Layout:
 //!
 //! ```text
 //! count of terms, then each:     kind (1 octet), text
 //! count of elements, then each:  dataset (1 octet), text
-//! text:                          2·length, octets   or   2·length + 1, offset
+//! text:                          count of parts, then each part
+//! part:                          2·length, octets   or   2·length + 1, offset
 //! ```
 //!
-//! Numbers are LEB128. An offset counts through the id, the texts written as octets so far, and the data.
+//! Numbers are LEB128. An offset counts through the id, the parts written as octets so far, and the data. An octet FF,
+//! which no UTF-8 holds and which therefore often stands between texts, ends a part.
 
 use memchr::memmem;
 
@@ -79,6 +81,13 @@ impl<'a> Window<'a> {
     }
 
     fn write(&mut self, out: &mut Vec<u8>, text: &[u8]) {
+        number(out, 1 + text.iter().filter(|octet| **octet == BETWEEN).count());
+        for part in text.split(|octet| *octet == BETWEEN) {
+            self.write_part(out, part);
+        }
+    }
+
+    fn write_part(&mut self, out: &mut Vec<u8>, text: &[u8]) {
         let place = (text.len() >= TEXT_OCTETS_MIN).then(|| self.place(text)).flatten();
         number(out, text.len() << 1 | usize::from(place.is_some()));
         match place {
@@ -98,6 +107,20 @@ impl<'a> Window<'a> {
     }
 
     fn read(&mut self, rest: &mut &[u8]) -> Option<Vec<u8>> {
+        let mut text = Vec::new();
+        for part in 0..read_number(rest)? {
+            if part > 0 {
+                text.push(BETWEEN);
+            }
+            text.extend(self.read_part(rest)?);
+            if text.len() > Term::OCTETS_MAX {
+                return None;
+            }
+        }
+        Some(text)
+    }
+
+    fn read_part(&mut self, rest: &mut &[u8]) -> Option<Vec<u8>> {
         let head = read_number(rest)?;
         let length = head >> 1;
         if length > Term::OCTETS_MAX {
@@ -117,6 +140,8 @@ impl<'a> Window<'a> {
     }
 }
 
+/// Ends a part of a text.
+const BETWEEN: u8 = 0xff;
 /// Shorter texts cost as much as their place.
 const TEXT_OCTETS_MIN: usize = 4;
 /// How far into the data a text is looked for: names come early, and a search must stay cheap.
@@ -157,8 +182,9 @@ mod tests {
     }
 
     fn lists() -> (Vec<Term>, Vec<Element>) {
-        let texts: [&[u8]; 6] = [
+        let texts: [&[u8]; 7] = [
             b"",
+            b"alice@example.org\xFFAlice <alice@example.org>\xFF",
             b"abc",
             &[7; 20],
             &[7; 8],
@@ -185,7 +211,11 @@ mod tests {
         let (terms, elements) = lists();
         let data = b"some octets, Alice <alice@example.org>, more octets";
         let derived = encode(&id(), data, &terms, &elements);
-        assert_eq!(derived.len(), 1 + 2 + (2 + 3) + 3 + 3 + 3 + (2 + 22) + 1 + (2 + 16));
+        let (places, literal) = (4, 2 + 1 + 22);
+        assert_eq!(
+            derived.len(),
+            1 + 3 + (2 + 2 + 2 + 1) + (3 + 3) + 3 * places + literal + 1 + (3 + 16)
+        );
         assert_eq!(decode(&id(), data, &derived).unwrap(), (terms, elements));
         assert_eq!(
             decode(&id(), b"", &encode(&id(), b"", &[], &[])).unwrap(),

@@ -41,9 +41,12 @@ pub(super) fn search(
     after: Option<&RecordId>,
     bounds: Bounds,
 ) -> Result<Found, Fault> {
-    let mut holders = connection.prepare_cached("SELECT rec FROM term WHERE realm = ?1 AND kind = ?2 AND text = ?3")?;
-    let rows = holders.query_map(params![realm.0, term.kind, term.text], |row| row.get(0))?;
-    let recs = rows.collect::<Result<Vec<i64>, _>>()?;
+    let mut holders = connection
+        .prepare_cached("SELECT rec FROM term WHERE realm = ?1 AND kind = ?2 AND text >= ?3 AND text < ?4")?;
+    let rows = holders.query_map(params![realm.0, term.kind, term.text, term.end()], |row| row.get(0))?;
+    let mut recs = rows.collect::<Result<Vec<i64>, _>>()?;
+    recs.sort_unstable();
+    recs.dedup();
     if let ([rec], None, 1..) = (&recs[..], after, bounds.records) {
         // Nearly every search ends here: one query for the record, or for its length if it is long.
         let alone = read_or_list(connection, *rec, bounds.octets)?;
@@ -120,9 +123,10 @@ fn first_listed(
 
 pub(super) fn holders(connection: &Connection, realm: Realm, term: &Term, limit: usize) -> Result<usize, Fault> {
     let mut statement = connection.prepare_cached(
-        "SELECT count(*) FROM (SELECT 1 FROM term WHERE realm = ?1 AND kind = ?2 AND text = ?3 LIMIT ?4)",
+        "SELECT count(*) FROM (
+             SELECT DISTINCT rec FROM term WHERE realm = ?1 AND kind = ?2 AND text >= ?3 AND text < ?4 LIMIT ?5)",
     )?;
-    let bounds = params![realm.0, term.kind, term.text, sql_limit(limit)];
+    let bounds = params![realm.0, term.kind, term.text, term.end(), sql_limit(limit)];
     Ok(statement.query_row(bounds, |row| length(row, 0))?)
 }
 

@@ -56,8 +56,8 @@ struct Worker {
     company: usize,
     /// How long it is worth waiting for batches to share a commit: a part of what the last commit took.
     patience: Duration,
-    /// Something was committed since the thread last looked.
-    busy: bool,
+    /// How often in a row the thread found nothing to do.
+    rests: u32,
 }
 
 impl Writer {
@@ -84,7 +84,7 @@ impl Writer {
             checkpoint_at,
             company: 1,
             patience: Duration::ZERO,
-            busy: false,
+            rests: 0,
         }));
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
@@ -252,7 +252,7 @@ impl Worker {
         &mut self,
         batches: impl Iterator<Item = &'b Batch>,
     ) -> Result<Vec<Result<Vec<Applied>, StoreError>>, Fault> {
-        self.busy = true;
+        self.rests = 0;
         let mut transaction = Transaction::begin(&self.connection, now())?;
         let mut results = Vec::new();
         for batch in batches {
@@ -281,11 +281,17 @@ impl Worker {
         };
     }
 
-    /// Nothing to do: empties the log and gives memory back.
+    /// Nothing to do: moves the log into the database, and if that lasts, empties it and gives memory back. A log that is
+    /// used again costs less to sync than one that has to grow.
     fn rest(&mut self) {
-        if !std::mem::take(&mut self.busy) && self.log_pages.swap(0, Ordering::Relaxed) > 0 {
-            self.empty_log();
-            let _ = self.connection.execute_batch("PRAGMA shrink_memory");
+        self.rests = self.rests.saturating_add(1);
+        match self.rests {
+            RESTS_TO_CHECKPOINT if self.log_pages.load(Ordering::Relaxed) > 0 => self.checkpoint(),
+            RESTS_TO_EMPTY if self.log_pages.swap(0, Ordering::Relaxed) > 0 => {
+                self.empty_log();
+                let _ = self.connection.execute_batch("PRAGMA shrink_memory");
+            }
+            _ => {}
         }
     }
 
@@ -329,8 +335,11 @@ const QUEUE_MAX: usize = 64;
 const GROUP_IDS_MAX: usize = 1_000;
 /// The longest wait for batches to share a commit.
 const PATIENCE_MAX: Duration = Duration::from_micros(150);
-/// How long nothing must happen before the thread tidies up.
+/// How long nothing must happen to count as a rest.
 const IDLE: Duration = Duration::from_millis(500);
+/// Rests in a row before the log is moved into the database, and before it is emptied.
+const RESTS_TO_CHECKPOINT: u32 = 2;
+const RESTS_TO_EMPTY: u32 = 20;
 /// After a transaction as large as this the lock is left alone for [`GAP`], so that a writer of another process, which
 /// looks every millisecond, gets its turn.
 const LARGE_IDS: usize = 200;
