@@ -11,7 +11,7 @@
 //! finds what is still missing.
 
 mod bucket;
-mod checkpoint;
+pub(crate) mod checkpoint;
 mod claims;
 pub(crate) mod dataset;
 mod figures;

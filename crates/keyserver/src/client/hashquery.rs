@@ -145,7 +145,12 @@ fn question(digests: &[Vec<u8>]) -> Vec<u8> {
 }
 
 /// Reads the counted list of an answer.
-fn read(stream: &mut impl Read, asked: usize, certificate: u64, mut each: impl FnMut(Vec<u8>)) -> io::Result<()> {
+pub(crate) fn read(
+    stream: &mut impl Read,
+    asked: usize,
+    certificate: u64,
+    mut each: impl FnMut(Vec<u8>),
+) -> io::Result<()> {
     let count = number(stream)?;
     // A digest can stand for several certificates, but not for many.
     if count as usize > FOR_EACH_MAX * asked {

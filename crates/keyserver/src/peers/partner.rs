@@ -225,16 +225,19 @@ impl Partner {
 
     /// Looks up its addresses; false if its name does not resolve. It has not moved for that.
     pub(crate) async fn look_up(&self) -> bool {
-        let addresses = self.resolve().await;
-        let found = !addresses.is_empty();
-        if found {
-            self.state().addresses = addresses;
-        }
-        found
+        !self.resolve().await.is_empty()
     }
 
-    /// Its addresses; none if its name does not resolve.
+    /// Its addresses, by which it is known from now on; none if its name does not resolve.
     pub(crate) async fn resolve(&self) -> Vec<IpAddr> {
+        let addresses = self.ask_for_addresses().await;
+        if !addresses.is_empty() {
+            self.state().addresses.clone_from(&addresses);
+        }
+        addresses
+    }
+
+    async fn ask_for_addresses(&self) -> Vec<IpAddr> {
         let looking = tokio::net::lookup_host((self.recon.host.as_str(), self.recon.port));
         match tokio::time::timeout(RESOLVE_WITHIN, looking).await {
             Ok(Ok(found)) => found.map(|address| address.ip().to_canonical()).collect(),

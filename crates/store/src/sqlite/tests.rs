@@ -90,7 +90,8 @@ fn damaged_rows_are_mended() {
         change(store, 3, None).unwrap();
     };
     let model = MemoryStore::new();
-    (fill(&store), fill(&model));
+    fill(&store);
+    fill(&model);
     let since = store.vector().unwrap();
     let damages = [
         "DELETE FROM term WHERE text = CAST('brown' AS BLOB)",
