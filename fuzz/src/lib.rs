@@ -12,8 +12,10 @@
 
 #[cfg(test)]
 mod certificates;
+pub mod checkpoint;
 pub mod client_index;
 pub mod config;
+pub mod hashquery_answer;
 pub mod http_hashquery;
 pub mod http_query;
 pub mod http_request_line;

@@ -2,19 +2,20 @@
 
 pub mod check;
 pub(crate) mod cutter;
+mod derived;
 pub mod dump;
 mod keybox;
 pub mod load;
 pub mod peers;
 pub mod progress;
+pub mod rebuild;
 mod source;
 
 use crate::cli;
 use crate::config::{Config, ConfigError};
-use crate::formats::{self, OPENPGP};
-use keyrink_openpgp::cert::Cert;
+use crate::formats::OPENPGP;
 use keyrink_store::sqlite::{Durability, Options, SqliteStore};
-use keyrink_store::{Batch, Decision, Snapshot, Store, StoreError, Stored};
+use keyrink_store::{Snapshot, StoreError, Stored};
 
 /// Why a subcommand failed.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +45,10 @@ pub enum AdminError {
     #[error("{0}")]
     Peer(String),
     /// What a check found.
-    #[error("{0} differences: restore a backup, or load a dump of this store into an empty folder")]
+    #[error(
+        "{0} differences: `keyrink rebuild` mends rows; if records are damaged restore a backup, or load a dump of this \
+         store into an empty folder"
+    )]
     Differences(u64),
 }
 
@@ -69,37 +73,6 @@ fn open_to_read(config: &Config) -> Result<SqliteStore, StoreError> {
     )
 }
 
-/// `keyrink rebuild`
-pub fn rebuild(arguments: &cli::Rebuild) -> Result<(), AdminError> {
-    let config = arguments.source.configuration()?;
-    let store = open_store(&config, Durability::Full)?;
-    let words = config.search.words;
-    let progress = progress::Progress::for_terminal(store.count(OPENPGP)?);
-    let (mut after, mut done) = (None, 0);
-    loop {
-        let page = store.snapshot()?.records(OPENPGP, after.as_ref(), REBUILD_RECORDS)?;
-        let Some(last) = page.last() else { break };
-        after = Some(last.id.clone());
-        done += page.len() as u64;
-        let ids = page.into_iter().map(|stored| stored.id).collect();
-        let decide = Box::new(move |_, stored: Option<&Stored>| {
-            let cert = stored.and_then(|stored| Cert::decode(&stored.data).ok());
-            cert.map_or(Decision::Keep, |cert| Decision::Put(formats::record(&cert, words)))
-        });
-        store.update(Batch {
-            realm: OPENPGP,
-            ids,
-            decide,
-            notes: Vec::new(),
-        })?;
-        progress.at(done, done);
-    }
-    crate::peers::dataset::forget_trees(&store)?;
-    progress.finish();
-    println!("{done} certificates: terms and elements derived anew");
-    Ok(())
-}
-
 /// `keyrink backup`
 pub fn backup(arguments: &cli::Backup) -> Result<(), AdminError> {
     let config = arguments.source.configuration()?;
@@ -111,7 +84,6 @@ pub fn backup(arguments: &cli::Backup) -> Result<(), AdminError> {
     Ok(())
 }
 
-const REBUILD_RECORDS: usize = 500;
 const PAGE_RECORDS: usize = 500;
 
 /// Calls `visit` with every certificate's record, in order of their ids.

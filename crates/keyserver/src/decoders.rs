@@ -25,6 +25,21 @@ pub fn hashquery(question: &[u8]) -> Option<Vec<Vec<u8>>> {
     hashquery::read_question(question).ok()
 }
 
+/// The certificates in a peer's answer when `asked` digests were asked for, as far as it could be read, and whether that
+/// was to its end. Of longer ones than `certificate_octets_max` nothing is taken.
+pub fn hashquery_answer(answer: &[u8], asked: usize, certificate_octets_max: u64) -> (Vec<Vec<u8>>, bool) {
+    let mut found = Vec::new();
+    let read = crate::client::hashquery::read(&mut &*answer, asked, certificate_octets_max, |octets| {
+        found.push(octets)
+    });
+    (found, read.is_ok())
+}
+
+/// The saved sums of a tree, read and written again; `None` if they make no sense.
+pub fn checkpoint(octets: &[u8]) -> Option<Vec<u8>> {
+    crate::peers::checkpoint::rewritten(octets)
+}
+
 /// The key in the body of a submission with this `Content-Type`; `None` if it is refused.
 pub fn submission(content_type: &str, body: &[u8]) -> Option<Vec<u8>> {
     add::keytext_of(content_type, body.to_vec().into())

@@ -10,6 +10,9 @@ pub const OPENPGP: Realm = Realm(1);
 /// The dataset of SKS 1.1.6 and its kin; its elements are MD5 digests.
 pub const SKS: Dataset = Dataset(1);
 
+/// All datasets.
+pub const DATASETS: &[Dataset] = &[SKS];
+
 /// Version of what [`record`] derives from a certificate's packets and verdicts.
 pub const POLICY_VERSION: u32 = 1;
 

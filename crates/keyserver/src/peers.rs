@@ -11,9 +11,10 @@
 //! finds what is still missing.
 
 mod bucket;
-mod checkpoint;
+pub(crate) mod checkpoint;
 mod claims;
 pub(crate) mod dataset;
+mod figures;
 pub(crate) mod gossip;
 mod listener;
 pub(crate) mod partner;
@@ -31,7 +32,6 @@ use claims::Claims;
 use dataset::Set;
 use keyrink_recon::tree::Unavailable;
 use keyrink_store::{Store, Vector};
-use metrics::gauge;
 use partner::Partner;
 use std::collections::BTreeSet;
 use std::io;
@@ -166,7 +166,7 @@ impl Peers {
         for partner in old.iter().filter(|partner| !in_one(&partners, partner)) {
             partner.removed.send_replace(true);
             if !partners.iter().any(|other| other.name() == partner.name()) {
-                gossip::uncount(partner.name());
+                figures::forget(partner.name());
             }
         }
         for partner in partners.iter().filter(|partner| !in_one(&old, partner)) {
@@ -188,37 +188,70 @@ impl Peers {
 
 /// Keeps trees fresh and reports saved.
 async fn keep(node: Arc<Node>) {
-    let away = Arc::new(Mutex::new(BTreeSet::new()));
-    for round in 1.. {
-        let away = Arc::clone(&away);
-        let (shared, partners) = (Arc::clone(&node), node.partners());
-        blocking(move || {
-            // Nobody to reconcile with: the tree would be kept for nothing.
-            let sets = if partners.is_empty() { &[] } else { &shared.sets[..] };
-            for set in sets {
-                let saved = set.refresh().and_then(|()| match round % SAVE_EVERY {
-                    // The first time soon after a start.
-                    FIRST_SAVE => set.save(),
-                    _ => Ok(()),
-                });
-                if saved.is_ok() {
-                    gauge!("keyrink_tree_elements", "dataset" => set.kind().name).set(set.count() as f64);
-                }
-                tell(
-                    &mut away.lock().unwrap_or_else(PoisonError::into_inner),
-                    set.kind().name,
-                    saved,
-                );
-            }
-            for partner in partners {
-                gauge!("keyrink_peer_queue", "partner" => partner.name().to_owned()).set(partner.queue.len() as f64);
-                if let Err(error) = partner.save_if_changed(&*shared.store) {
-                    tracing::debug!(partner = partner.name(), %error, "its report could not be saved");
-                }
-            }
-        })
-        .await;
+    let keeping = Arc::new(Mutex::new(Keeping::default()));
+    loop {
+        let (node, keeping) = (Arc::clone(&node), Arc::clone(&keeping));
+        blocking(move || keeping.lock().unwrap_or_else(PoisonError::into_inner).round(&node)).await;
         tokio::time::sleep(KEEP_EVERY).await;
+    }
+}
+
+/// What is remembered from one round of keeping fresh to the next.
+#[derive(Default)]
+struct Keeping {
+    rounds: u64,
+    /// Sets that can't be read.
+    away: BTreeSet<&'static str>,
+    /// The mark under which the trees were read.
+    mark: Option<Option<Vec<u8>>>,
+}
+
+impl Keeping {
+    fn round(&mut self, node: &Node) {
+        self.rounds += 1;
+        let partners = node.partners();
+        // Nobody to reconcile with: the trees would be kept for nothing.
+        if !partners.is_empty() {
+            let again = self.must_read_again(&*node.store);
+            for set in &node.sets {
+                let kept = self.keep(&**set, again);
+                if kept.is_ok() {
+                    let (kind, count) = (set.kind(), set.count());
+                    partners.iter().for_each(|partner| partner.reconsider(kind, count));
+                }
+                tell(&mut self.away, set.kind().name, kept);
+            }
+        }
+        for partner in partners {
+            figures::show(&partner.report());
+            if let Err(error) = partner.save_if_changed(&*node.store) {
+                tracing::debug!(partner = partner.name(), %error, "its report could not be saved");
+            }
+        }
+    }
+
+    fn keep(&self, set: &dyn Set, again: bool) -> Result<(), Unavailable> {
+        match again {
+            true => set.reread()?,
+            false => set.refresh()?,
+        }
+        // The first time soon after a start.
+        if self.rounds % SAVE_EVERY == FIRST_SAVE {
+            set.save()?;
+        }
+        if let Some(total) = set.total() {
+            figures::show_tree(set.kind(), &total);
+        }
+        Ok(())
+    }
+
+    /// Whether somebody has rebuilt what the trees are read from.
+    fn must_read_again(&mut self, store: &dyn Store) -> bool {
+        let Ok(mark) = store.note(dataset::READ_AGAIN_NOTE) else {
+            return false;
+        };
+        let before = self.mark.replace(mark);
+        before.is_some() && before != self.mark
     }
 }
 

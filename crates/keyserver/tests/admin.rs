@@ -247,6 +247,73 @@ fn a_dump_of_a_damaged_store_loads_into_a_sound_one() {
     assert_eq!(fresh.check(), sound);
 }
 
+/// All the damage at once, beside a server that goes on, and one that only starts to keep a tree afterwards.
+#[test]
+fn a_rebuild_mends_rows_while_a_server_runs() {
+    let (node, sound) = small();
+    let server = node.serve_with(&[], &["--recon", "127.0.0.1:0", "--partner", "recon=127.0.0.99:1"]);
+    let shown = |figure: &str| {
+        let text = Client::new(server.http()).get("/metrics").unwrap().text();
+        let line = text.lines().find(|line| line.starts_with(figure))?;
+        Some(line.rsplit(' ').next().unwrap().to_owned())
+    };
+    let wait_for = |figure: &str, value: &str| {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while shown(figure).as_deref() != Some(value) {
+            assert!(
+                Instant::now() < deadline,
+                "{figure} is {:?}, not {value}",
+                shown(figure)
+            );
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    };
+    wait_for("keyrink_tree_sum", sum(&sound));
+    for damage in DAMAGES.map(|(damage, _)| damage).iter().chain(&WORSE) {
+        assert_eq!(sql(&node, damage), 1, "{damage}");
+    }
+    assert_eq!(node.run("check", &[]).code, Some(1));
+    let said = node.succeed("rebuild", &[]);
+    assert!(
+        said.contains("99 certificates: ") && said.contains("the number of certificates"),
+        "{said}"
+    );
+    let mended = node.check();
+    assert!(
+        mended.contains("certificates  99\n") && mended.contains("sks elements  99\n"),
+        "{mended}"
+    );
+    // The server's tree is that of the rows again, and follows.
+    wait_for("keyrink_tree_sum", sum(&mended));
+    wait_for("keyrink_tree_elements", "99");
+    let mut client = Client::new(server.http());
+    assert_eq!(
+        client.add(&generate::certificate(5, 100).armored()).unwrap().status,
+        200
+    );
+    wait_for("keyrink_tree_elements", "100");
+    wait_for("keyrink_tree_sum", sum(&node.check()));
+    let again = node.succeed("rebuild", &[]);
+    assert_eq!(
+        again,
+        "100 certificates: terms and elements derived anew, 0 rows mended\n"
+    );
+}
+
+/// The part of a tree's sums in the report of a check.
+fn sum(report: &str) -> &str {
+    let line = report.lines().find_map(|line| line.strip_prefix("sks sum"));
+    line.unwrap().trim()
+}
+
+/// Damage that more than one row shows.
+const WORSE: [&str; 4] = [
+    "UPDATE record SET derived = x'ff' WHERE rec = 20",
+    "DELETE FROM record WHERE rec = 30",
+    "INSERT INTO term SELECT realm, kind, text, 4711 FROM term LIMIT 1",
+    "INSERT INTO element SELECT dataset, bytes, zeroblob(20), realm FROM element LIMIT 1",
+];
+
 /// Damage to single rows, and how a check names it.
 const DAMAGES: [(&str, &str); 4] = [
     (

@@ -9,6 +9,7 @@ mod common;
 use std::collections::BTreeMap;
 
 use common::datasets;
+use common::peering::{Digests, handed_out};
 use keyrink_openpgp::cert::Cert;
 use keyrink_openpgp::merge::merge;
 use keyrink_openpgp::policy::Limits;
@@ -17,7 +18,7 @@ use keyrink_openpgp::read::Keyring;
 use keyrink_openpgp::verify::verify;
 use keyrink_testkit::http::Client;
 use keyrink_testkit::peers::{Sks, SksOptions};
-use keyrink_testkit::{armor, dearmor, hex};
+use keyrink_testkit::{Format, Tag, armor, dearmor, hex, packet};
 
 #[test]
 fn sks_takes_what_it_refused_in_the_form_of_its_dataset() {
@@ -49,6 +50,30 @@ fn sks_takes_what_it_refused_in_the_form_of_its_dataset() {
     println!("{vectors} vectors: {accepted} certificates accepted by SKS, {skipped} newer than it knows");
     assert!(faults.is_empty(), "{} of {accepted}: {faults:#?}", faults.len());
     assert_eq!(vectors, 63);
+}
+
+/// Keys whose length does not fit into the two octets that fingerprints have for it; SKS does not mind.
+#[test]
+fn sks_takes_keys_that_are_too_long_for_their_fingerprint() {
+    let sks = Sks::start(SksOptions::default()).unwrap();
+    let mut client = Client::new(sks.http());
+    let body = |octets: usize| [&[4, 0, 0, 0, 1, 99][..], &vec![7; octets]].concat();
+    for (primary, subkey) in [(70_000, 100), (100, 70_000), (65_530, 65_529)] {
+        let packets = [
+            packet(Tag::PublicKey, Format::OpenPgp, &body(primary)),
+            packet(Tag::UserId, Format::OpenPgp, b"long"),
+            packet(Tag::PublicSubkey, Format::OpenPgp, &body(subkey)),
+        ];
+        let cert = merged(std::iter::once(packets.concat())).remove(0);
+        let mut octets = Vec::new();
+        cert.write(Projection::Sks, &mut octets);
+        assert!(octets.len() > primary + subkey, "all of it is kept");
+        assert_eq!(client.add(&armor(&octets)).unwrap().status, 200);
+        let digest = Digests::from([cert.sks_digest().unwrap().to_vec()]);
+        assert_eq!(handed_out(&mut client, &digest), digest, "{primary} {subkey}");
+        let long = primary + 6 > usize::from(u16::MAX);
+        assert_eq!(cert.id().len(), if long { 28 } else { 20 });
+    }
 }
 
 /// What a store holds after these submissions.

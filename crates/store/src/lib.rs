@@ -17,7 +17,7 @@ pub mod memory;
 mod record;
 pub mod sqlite;
 
-pub use record::{Bounds, Dataset, Element, Found, Listed, Realm, RecordId, Stored, Term};
+pub use record::{Bounds, Dataset, Derived, Element, Found, Listed, Realm, RecordId, Stored, Term};
 use thiserror::Error;
 
 /// What a store can do. Every call is one transaction and may be made from any thread.
@@ -82,6 +82,14 @@ pub trait Store: Send + Sync {
     /// Concurrent calls share one commit where the engine can do so.
     fn update(&self, batch: Batch) -> Result<Vec<Applied>, StoreError>;
 
+    /// Makes rows agree with their records, in one transaction: each of `rows` is there from then on if the record with
+    /// its id has that term or element, and not if it has not or is gone. Elements that come or go are changes like all
+    /// others. How many rows were wrong.
+    fn mend(&self, realm: Realm, rows: Vec<(RecordId, Derived)>) -> Result<u64, StoreError>;
+
+    /// Counts the records of a realm anew; whether [`Store::count`] was wrong.
+    fn recount(&self, realm: Realm) -> Result<bool, StoreError>;
+
     /// A consistent view that does not change while writers go on.
     fn snapshot(&self) -> Result<Box<dyn Snapshot + '_>, StoreError>;
 
@@ -116,7 +124,8 @@ pub trait Snapshot {
     /// Records after `after` in order of their ids, at most `limit` of them. Fewer if they are long: the page ends with
     /// the record that makes it [`PAGE_OCTETS`] or more.
     fn records(&self, realm: Realm, after: Option<&RecordId>, limit: usize) -> Result<Vec<Stored>, StoreError>;
-    /// Rows of the term table after `after`, in the order of (kind, text, id), at most `limit` of them.
+    /// Rows of the term table after `after`, in the order of (kind, text, id), at most `limit` of them. A row of a record
+    /// that is gone has an id that no record has.
     fn terms(
         &self,
         realm: Realm,

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::batch::{Edit, Kept, Plan, difference, now};
 use crate::{
-    Applied, Batch, Bounds, ChangeRow, Dataset, Element, Found, Listed, PAGE_OCTETS, Realm, RecordId, Refusal,
+    Applied, Batch, Bounds, ChangeRow, Dataset, Derived, Element, Found, Listed, PAGE_OCTETS, Realm, RecordId, Refusal,
     Snapshot, Store, StoreError, Stored, Term, Vector,
 };
 
@@ -162,6 +162,17 @@ impl Store for MemoryStore {
             };
         }
         Ok(plan.applied)
+    }
+
+    fn mend(&self, realm: Realm, rows: Vec<(RecordId, Derived)>) -> Result<u64, StoreError> {
+        let mut state = self.state();
+        let (state, time) = (Arc::make_mut(&mut state), now());
+        Ok(rows.iter().filter(|(id, row)| state.mend(realm, id, row, time)).count() as u64)
+    }
+
+    fn recount(&self, _realm: Realm) -> Result<bool, StoreError> {
+        // Counted each time it is asked for.
+        Ok(false)
     }
 
     fn snapshot(&self) -> Result<Box<dyn Snapshot + '_>, StoreError> {
@@ -326,6 +337,37 @@ impl State {
             Some(kept) => self.records.insert((realm, id.clone()), kept.clone()),
             None => self.records.remove(&(realm, id.clone())),
         };
+    }
+
+    /// Makes a row agree with its record; whether it was wrong.
+    fn mend(&mut self, realm: Realm, id: &RecordId, row: &Derived, time: u64) -> bool {
+        let kept = self.records.get(&(realm, id.clone()));
+        match row {
+            Derived::Term(term) => {
+                let key = (realm, term.clone());
+                if kept.is_some_and(|kept| kept.terms.contains(term)) {
+                    return self.terms.entry(key).or_default().insert(id.clone());
+                }
+                let wrong = self.terms.get(&key).is_some_and(|ids| ids.contains(id));
+                remove(&mut self.terms, key, id);
+                wrong
+            }
+            Derived::Element(element) => {
+                let (held, holder) = (self.elements.contains_key(element), (id.clone(), realm));
+                let wrong = if kept.is_some_and(|kept| kept.elements.contains(element)) {
+                    self.elements.entry(element.clone()).or_default().insert(holder)
+                } else {
+                    let wrong = self.elements.get(element).is_some_and(|ids| ids.contains(&holder));
+                    remove(&mut self.elements, element.clone(), &holder);
+                    wrong
+                };
+                let holds = self.elements.contains_key(element);
+                if held != holds {
+                    self.log(element, holds, time);
+                }
+                wrong
+            }
+        }
     }
 
     fn log(&mut self, element: &Element, added: bool, time: u64) {

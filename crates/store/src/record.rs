@@ -71,6 +71,15 @@ impl Element {
     pub const OCTETS_MAX: usize = 32;
 }
 
+/// A row that is there because of a record.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Derived {
+    /// What the record can be found by.
+    Term(Term),
+    /// What stands for it in a dataset.
+    Element(Element),
+}
+
 /// A record as it is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stored {

@@ -6,6 +6,7 @@
 
 mod derived;
 mod fault;
+mod mend;
 mod read;
 mod readers;
 mod schema;
@@ -26,8 +27,8 @@ use self::write::Transaction;
 use self::writer::Writer;
 use crate::batch::now;
 use crate::{
-    Applied, Batch, Bounds, ChangeRow, Dataset, Found, Listed, Realm, RecordId, Refusal, Snapshot, Store, StoreError,
-    Stored, Term, Vector,
+    Applied, Batch, Bounds, ChangeRow, Dataset, Derived, Found, Listed, Realm, RecordId, Refusal, Snapshot, Store,
+    StoreError, Stored, Term, Vector,
 };
 
 /// A store in a folder of the local file system.
@@ -213,6 +214,24 @@ impl Store for SqliteStore {
 
     fn update(&self, batch: Batch) -> Result<Vec<Applied>, StoreError> {
         self.writer()?.update(batch)
+    }
+
+    fn mend(&self, realm: Realm, rows: Vec<(RecordId, Derived)>) -> Result<u64, StoreError> {
+        self.writer()?.run(move |connection| {
+            let mut transaction = Transaction::begin(connection, now())?;
+            let wrong = transaction.mend(realm, &rows)?;
+            transaction.commit()?;
+            Ok(wrong)
+        })
+    }
+
+    fn recount(&self, realm: Realm) -> Result<bool, StoreError> {
+        self.writer()?.run(move |connection| {
+            let mut transaction = Transaction::begin(connection, now())?;
+            let wrong = transaction.recount(realm)?;
+            transaction.commit()?;
+            Ok(wrong)
+        })
     }
 
     fn snapshot(&self) -> Result<Box<dyn Snapshot + '_>, StoreError> {

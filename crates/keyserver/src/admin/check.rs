@@ -1,16 +1,15 @@
 //! `keyrink check`: recomputes what is derived from every certificate and compares it with what is stored.
-//!
-//! Rows are compared as multisets: both sides are summed up as hashes while they stream by, so the memory used does
-//! not grow with the store. Only if sums differ are rows compared one by one, to name the differences.
 
+use super::derived::compare;
 use super::progress::Progress;
-use super::{AdminError, for_each_record, open_to_read};
+use super::{AdminError, open_to_read};
 use crate::cli;
 use crate::formats::{self, OPENPGP, SKS};
+use crate::peers::dataset::{Saved, Total};
 use keyrink_openpgp::cert::Cert;
-use keyrink_store::{Element, RecordId, Snapshot, Store, StoreError, Stored, Term};
+use keyrink_store::{Store, Stored};
+use std::cell::RefCell;
 use std::fmt;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 /// `keyrink check`
@@ -19,9 +18,11 @@ pub fn run(arguments: &cli::Check) -> Result<(), AdminError> {
     let store: Arc<dyn Store> = Arc::new(open_to_read(&config)?);
     let mut report = check(&*store, config.search.words, &Progress::for_terminal)?;
     for tree in crate::peers::dataset::sets(&store) {
-        let wrong = tree.check()?;
-        report.difference_count += wrong.len() as u64;
-        report.differences.extend(wrong);
+        let (name, checked) = (tree.kind().name, tree.check()?);
+        report.difference_count += checked.wrong.len() as u64;
+        report.differences.extend(checked.wrong);
+        report.sums.push((name, checked.total.sum));
+        eprintln!("tree {name}: {}", remark(&checked.total, checked.saved));
     }
     print!("{report}");
     if report.is_clean() {
@@ -29,6 +30,21 @@ pub fn run(arguments: &cli::Check) -> Result<(), AdminError> {
     } else {
         Err(AdminError::Differences(report.difference_count))
     }
+}
+
+/// What this store's tree is and what it was compared with.
+fn remark(total: &Total, saved: Saved) -> String {
+    let Total { elements, sum, seen } = total;
+    let saved = match saved {
+        Saved::Nothing => "no sums are saved".to_owned(),
+        Saved::TooOld => "the saved sums are too old to be used".to_owned(),
+        Saved::Sums { elements } => format!("compared with the saved sums of {elements} and what changed since"),
+    };
+    let at: Vec<_> = seen
+        .iter()
+        .map(|(writer, n)| format!("{n} of writer {writer}"))
+        .collect();
+    format!("{elements} elements, sum {sum}, at change {}; {saved}", at.join(", "))
 }
 
 /// What a check found.
@@ -42,6 +58,8 @@ pub struct CheckReport {
     pub sks_elements: u64,
     /// XOR of all digests in dataset `sks`.
     pub sks_xor: [u8; 16],
+    /// For each dataset a part of its tree's sums, which servers show as `keyrink_tree_sum`.
+    pub sums: Vec<(&'static str, u64)>,
     /// Differences, in words; the first of them.
     pub differences: Vec<String>,
     /// How many there are.
@@ -51,52 +69,42 @@ pub struct CheckReport {
 /// Compares everything in one consistent view.
 pub fn check(store: &dyn Store, words: bool, progress: &dyn Fn(u64) -> Progress) -> Result<CheckReport, AdminError> {
     let snapshot = store.snapshot()?;
-    let progress = progress(snapshot.count(OPENPGP)?);
-    let mut checking = Checking {
-        report: CheckReport::default(),
-        words,
-    };
-    let (mut terms, mut elements) = (Sum::default(), Sum::default());
-    for_each_record(&*snapshot, |stored| {
-        checking.report.records += 1;
-        progress.at(checking.report.records, checking.report.records);
-        let Some(cert) = checking.certificate(stored) else {
-            return Ok(());
-        };
-        formats::store_terms(&cert, words)
-            .iter()
-            .for_each(|term| terms.add(&(term, &stored.id)));
-        for element in formats::elements(&cert) {
-            elements.add(&(&element.bytes, &stored.id));
-            let xor = checking.report.sks_xor.iter_mut().zip(&element.bytes);
-            xor.for_each(|(xor, octet)| *xor ^= octet);
-        }
-        Ok(())
-    })?;
-    progress.finish();
     let counted = snapshot.count(OPENPGP)?;
-    if counted != checking.report.records {
-        let found = checking.report.records;
-        checking.differ(|| format!("the writers count {counted} certificates, {found} are there"));
+    let progress = progress(counted);
+    let report = RefCell::new(CheckReport::default());
+    let rows = compare(
+        &*snapshot,
+        words,
+        &mut |stored| {
+            let mut report = report.borrow_mut();
+            report.records += 1;
+            progress.at(report.records, report.records);
+            report.certificate(stored)
+        },
+        &mut |wrong| {
+            report.borrow_mut().differ(|| wrong.to_string());
+            Ok(())
+        },
+    )?;
+    progress.finish();
+    let mut report = report.into_inner();
+    let found = report.records;
+    if counted != found {
+        report.differ(|| format!("the writers count {counted} certificates, {found} are there"));
     }
-    checking.compare(&*snapshot, terms, elements)?;
-    Ok(checking.report)
+    report.terms = rows.terms;
+    report.sks_elements = rows.elements.get(&SKS).copied().unwrap_or(0);
+    Ok(report)
 }
 
 /// Differences named one by one.
 const DIFFERENCES_MAX: usize = 100;
-const PAGE: usize = 5000;
 
-struct Checking {
-    report: CheckReport,
-    words: bool,
-}
-
-impl Checking {
+impl CheckReport {
     fn differ(&mut self, difference: impl FnOnce() -> String) {
-        self.report.difference_count += 1;
-        if self.report.differences.len() < DIFFERENCES_MAX {
-            self.report.differences.push(difference());
+        self.difference_count += 1;
+        if self.differences.len() < DIFFERENCES_MAX {
+            self.differences.push(difference());
         }
     }
 
@@ -113,141 +121,13 @@ impl Checking {
         if stored.policy == formats::POLICY_VERSION && cert.encode() != stored.data {
             self.differ(|| format!("{}: what is derived from its packets differs from what is stored", id()));
         }
+        for element in formats::elements(&cert).iter().filter(|element| element.dataset == SKS) {
+            let xor = self.sks_xor.iter_mut().zip(&element.bytes);
+            xor.for_each(|(xor, octet)| *xor ^= octet);
+        }
         Some(cert)
     }
 
-    fn compare(&mut self, snapshot: &dyn Snapshot, terms: Sum, elements: Sum) -> Result<(), AdminError> {
-        let mut found = Sum::default();
-        for_each_row(&terms_of(snapshot), |row| {
-            found.add(&row);
-            Ok(())
-        })?;
-        self.report.terms = found.rows;
-        if found != terms {
-            self.name_terms(snapshot)?;
-        }
-        let mut found = Sum::default();
-        for_each_row(&elements_of(snapshot), |row| {
-            found.add(&row);
-            Ok(())
-        })?;
-        self.report.sks_elements = found.rows;
-        if found != elements {
-            self.name_elements(snapshot)?;
-        }
-        Ok(())
-    }
-
-    /// Names terms that are missing or too many.
-    fn name_terms(&mut self, snapshot: &dyn Snapshot) -> Result<(), AdminError> {
-        let words = self.words;
-        let derive = |cert: &Cert| formats::store_terms(cert, words);
-        let seek = |term: &Term, id: &RecordId| {
-            let before = before(id).map(|before| (term.clone(), before));
-            let page = snapshot.terms(OPENPGP, before.as_ref(), 1)?;
-            Ok(page
-                .first()
-                .is_some_and(|(found, holder)| found == term && holder == id))
-        };
-        let name = |term: &Term| {
-            format!(
-                "term {} {}",
-                term.kind,
-                String::from_utf8_lossy(&term.text).escape_debug()
-            )
-        };
-        self.name_missing(snapshot, &derive, &seek, &name)?;
-        for_each_row(&terms_of(snapshot), |(term, id)| {
-            self.name_surplus(snapshot, id, &|cert| derive(cert).contains(term), &|| name(term))
-        })
-    }
-
-    /// Names elements that are missing or too many.
-    fn name_elements(&mut self, snapshot: &dyn Snapshot) -> Result<(), AdminError> {
-        let seek = |element: &Element, id: &RecordId| {
-            let before = before(id).map(|before| (element.bytes.clone(), before));
-            let page = snapshot.elements(SKS, before.as_ref(), 1)?;
-            Ok(page
-                .first()
-                .is_some_and(|(bytes, holder)| *bytes == element.bytes && holder == id))
-        };
-        let name = |element: &Element| format!("element {}", formats::hexadecimal(&element.bytes));
-        self.name_missing(snapshot, &formats::elements, &seek, &name)?;
-        for_each_row(&elements_of(snapshot), |(bytes, id)| {
-            let holds = |cert: &Cert| formats::elements(cert).iter().any(|element| element.bytes == *bytes);
-            let name = || format!("element {}", formats::hexadecimal(bytes));
-            self.name_surplus(snapshot, id, &holds, &name)
-        })
-    }
-
-    fn name_missing<T>(
-        &mut self,
-        snapshot: &dyn Snapshot,
-        derive: &dyn Fn(&Cert) -> Vec<T>,
-        seek: &dyn Fn(&T, &RecordId) -> Result<bool, AdminError>,
-        name: &dyn Fn(&T) -> String,
-    ) -> Result<(), AdminError> {
-        for_each_record(snapshot, |stored| {
-            let Ok(cert) = Cert::decode(&stored.data) else {
-                return Ok(());
-            };
-            for row in derive(&cert) {
-                if !seek(&row, &stored.id)? {
-                    let id = formats::hexadecimal(stored.id.as_bytes());
-                    self.differ(|| format!("{id}: {} is missing", name(&row)));
-                }
-            }
-            Ok(())
-        })
-    }
-
-    fn name_surplus(
-        &mut self,
-        snapshot: &dyn Snapshot,
-        id: &RecordId,
-        holds: &dyn Fn(&Cert) -> bool,
-        name: &dyn Fn() -> String,
-    ) -> Result<(), AdminError> {
-        let record = snapshot.records(OPENPGP, before(id).as_ref(), 1)?;
-        let record = record.first().filter(|record| record.id == *id);
-        let cert = record.and_then(|record| Cert::decode(&record.data).ok());
-        if !cert.is_some_and(|cert| holds(&cert)) {
-            self.differ(|| format!("{}: {} is too much", formats::hexadecimal(id.as_bytes()), name()));
-        }
-        Ok(())
-    }
-}
-
-/// Reads a page of rows after the one given.
-type Pages<'a, T> = dyn Fn(Option<&T>) -> Page<T> + 'a;
-type Page<T> = Result<Vec<T>, StoreError>;
-type TermRow = (Term, RecordId);
-type ElementRow = (Vec<u8>, RecordId);
-
-fn terms_of(snapshot: &dyn Snapshot) -> impl Fn(Option<&TermRow>) -> Page<TermRow> {
-    |after| snapshot.terms(OPENPGP, after, PAGE)
-}
-
-fn elements_of(snapshot: &dyn Snapshot) -> impl Fn(Option<&ElementRow>) -> Page<ElementRow> {
-    |after| snapshot.elements(SKS, after, PAGE)
-}
-
-fn for_each_row<T>(
-    pages: &Pages<'_, T>,
-    mut visit: impl FnMut(&T) -> Result<(), AdminError>,
-) -> Result<(), AdminError> {
-    let mut after = None;
-    loop {
-        let page = pages(after.as_ref())?;
-        page.iter().try_for_each(&mut visit)?;
-        let Some(last) = page.into_iter().next_back() else {
-            return Ok(());
-        };
-        after = Some(last);
-    }
-}
-
-impl CheckReport {
     /// No difference was found.
     pub fn is_clean(&self) -> bool {
         self.difference_count == 0
@@ -260,39 +140,12 @@ impl fmt::Display for CheckReport {
         writeln!(f, "terms         {}", self.terms)?;
         writeln!(f, "sks elements  {}", self.sks_elements)?;
         writeln!(f, "sks xor       {}", formats::hexadecimal(&self.sks_xor))?;
+        for (name, sum) in &self.sums {
+            writeln!(f, "{:<14}{sum}", format!("{name} sum"))?;
+        }
         writeln!(f, "differences   {}", self.difference_count)?;
         self.differences
             .iter()
             .try_for_each(|difference| writeln!(f, "  {difference}"))
     }
-}
-
-/// A sum over rows that does not depend on their order.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Sum {
-    rows: u64,
-    low: u64,
-    high: u64,
-}
-
-impl Sum {
-    fn add(&mut self, row: &impl Hash) {
-        let mut hasher = DefaultHasher::new();
-        row.hash(&mut hasher);
-        self.low = self.low.wrapping_add(hasher.finish());
-        0x5A_u8.hash(&mut hasher);
-        self.high = self.high.wrapping_add(hasher.finish());
-        self.rows += 1;
-    }
-}
-
-/// An id that comes right before this one, to read on from it; `None` if there is none.
-fn before(id: &RecordId) -> Option<RecordId> {
-    let mut octets = id.as_bytes().to_vec();
-    let last = octets.pop()?;
-    if last > 0 {
-        octets.push(last - 1);
-        octets.resize(RecordId::OCTETS_MAX, 0xFF);
-    }
-    RecordId::new(&octets)
 }

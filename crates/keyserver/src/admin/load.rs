@@ -70,6 +70,9 @@ pub fn load(
     // Only a load that was interrupted leaves notes behind.
     loading.ingest.commit(&Arc::default(), notes)?;
     loading.progress.finish();
+    if let Err(error) = crate::peers::dataset::save_trees(&loading.ingest.store) {
+        tracing::warn!("the sums of the trees could not be saved: {error}");
+    }
     Ok(loading.report)
 }
 

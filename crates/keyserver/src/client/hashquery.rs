@@ -7,7 +7,7 @@
 use std::io::{self, Read};
 use std::time::Duration;
 use ureq::Agent;
-use ureq::http::Uri;
+use ureq::http::{HeaderMap, Uri, header};
 
 /// Where a peer answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +49,9 @@ pub enum FetchError {
     /// It could not be asked.
     #[error("{0} cannot be asked for certificates: {1}")]
     Unreachable(String, Box<ureq::Error>),
+    /// It wants to be asked again after a while.
+    #[error("{0} asks to be left alone for {seconds} s", seconds = .1.as_secs())]
+    Busy(String, Duration),
     /// It refused.
     #[error("{0} answered {1} to a request for certificates")]
     Refused(String, u16),
@@ -91,9 +94,10 @@ impl Fetcher {
         let request = self.agent.post(format!("{}/pks/hashquery", source.0));
         let answer = request.header("Content-Type", "sks/hashquery").send(&question(digests));
         let mut answer = answer.map_err(|error| FetchError::Unreachable(at(), Box::new(error)))?;
-        let status = answer.status().as_u16();
-        if status != 200 {
-            return Err(FetchError::Refused(at(), status));
+        match answer.status().as_u16() {
+            200 => {}
+            429 | 503 => return Err(FetchError::Busy(at(), patience(answer.headers()))),
+            status => return Err(FetchError::Refused(at(), status)),
         }
         let mut body = Answer {
             left: self.bounds.answer,
@@ -105,6 +109,14 @@ impl Fetcher {
             Err(error) => Err(FetchError::Broken(at(), error)),
         }
     }
+}
+
+/// How long a peer that is busy wants to be left alone (RFC 9110 section 10.2.3; a date counts as nothing said).
+fn patience(headers: &HeaderMap) -> Duration {
+    let said = headers
+        .get(header::RETRY_AFTER)
+        .and_then(|value| value.to_str().ok()?.parse().ok());
+    said.map_or(BUSY_USUALLY, Duration::from_secs).clamp(BUSY_MIN, BUSY_MAX)
 }
 
 /// A body of which so much is taken.
@@ -133,7 +145,12 @@ fn question(digests: &[Vec<u8>]) -> Vec<u8> {
 }
 
 /// Reads the counted list of an answer.
-fn read(stream: &mut impl Read, asked: usize, certificate: u64, mut each: impl FnMut(Vec<u8>)) -> io::Result<()> {
+pub(crate) fn read(
+    stream: &mut impl Read,
+    asked: usize,
+    certificate: u64,
+    mut each: impl FnMut(Vec<u8>),
+) -> io::Result<()> {
     let count = number(stream)?;
     // A digest can stand for several certificates, but not for many.
     if count as usize > FOR_EACH_MAX * asked {
@@ -167,6 +184,10 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(15);
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 const WHOLE_WITHIN: Duration = Duration::from_secs(180);
 const FOR_EACH_MAX: usize = 4;
+/// How long a peer is left alone that is busy, if it does not say, and in any case.
+const BUSY_USUALLY: Duration = Duration::from_secs(20);
+const BUSY_MIN: Duration = Duration::from_secs(1);
+const BUSY_MAX: Duration = Duration::from_secs(300);
 
 #[cfg(test)]
 mod tests {

@@ -60,7 +60,7 @@ async fn answer(State(queries): State<Arc<HashQueries>>, request: Request<Body>)
     let client = Client::of(&parts.extensions);
     match queries.throttle.wait(client) {
         Some(wait) => tokio::time::sleep(wait).await,
-        None => return (StatusCode::TOO_MANY_REQUESTS, "too many requests are waiting\n").into_response(),
+        None => return later("too many requests are waiting"),
     }
     let mut room = queries.room.open(client);
     let body = match body::read(&parts.headers, body, queries.limits, &mut room).await {
@@ -73,16 +73,19 @@ async fn answer(State(queries): State<Arc<HashQueries>>, request: Request<Body>)
     };
     match collect(queries, &mut room, digests).await {
         Ok(octets) => ([(header::CONTENT_TYPE, "pgp/keys")], room.keep(octets)).into_response(),
-        Err(CollectError::NoRoom(error)) => {
-            let retry = [(header::RETRY_AFTER, "60")];
-            (StatusCode::TOO_MANY_REQUESTS, retry, format!("{error}\n")).into_response()
-        }
+        Err(CollectError::NoRoom(error)) => later(&error.to_string()),
         Err(CollectError::Store(error)) => {
             tracing::error!(%error, "hashquery");
             let sentence = "the store is not available, try again later\n";
             (StatusCode::SERVICE_UNAVAILABLE, sentence).into_response()
         }
     }
+}
+
+/// The answer to somebody who should ask again in a minute.
+fn later(why: &str) -> Response {
+    let retry = [(header::RETRY_AFTER, "60")];
+    (StatusCode::TOO_MANY_REQUESTS, retry, format!("{why}\n")).into_response()
 }
 
 /// Why there is no answer.

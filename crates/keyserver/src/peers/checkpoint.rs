@@ -45,6 +45,13 @@ pub(super) fn forget(store: &dyn Store, name: &str) -> Result<(), StoreError> {
     save_note(store, note(name), None)
 }
 
+/// A checkpoint of dataset `sks`, read and written again; `None` if it makes no sense.
+pub(crate) fn rewritten(octets: &[u8]) -> Option<Vec<u8>> {
+    let dataset = Dataset::v1("sks");
+    let (root, seen) = decode::<3>(&dataset, octets)?;
+    Some(encode(&dataset, &root, &seen))
+}
+
 fn note(name: &str) -> String {
     format!("tree {name}")
 }
@@ -102,7 +109,8 @@ fn decode_node<const L: usize>(dataset: &Dataset<L>, input: &mut &[u8], depth: u
     let children: Vec<_> = (0..4)
         .map(|_| decode_node(dataset, input, depth))
         .collect::<Option<_>>()?;
-    let sum: u64 = children.iter().map(|child| child.summary.count).sum();
+    let mut counts = children.iter().map(|child| child.summary.count);
+    let sum = counts.try_fold(0_u64, |sum, count| sum.checked_add(count))?;
     let children = children.try_into().ok().filter(|_| sum == count)?;
     Some(Node {
         summary,

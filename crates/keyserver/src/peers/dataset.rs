@@ -9,7 +9,7 @@ use crate::formats;
 use keyrink_recon::session::{End, FilterSet, Filters, Omission, Outcome, Session, Tally, TreeOffer};
 use keyrink_recon::tree::Unavailable;
 use keyrink_recon::wire::FrameReader;
-use keyrink_store::{Dataset, Store, StoreError};
+use keyrink_store::{Dataset, Store, StoreError, Vector};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,12 +52,49 @@ pub(crate) trait Set: Send + Sync {
     fn refresh(&self) -> Result<(), Unavailable>;
     /// Saves what makes the next start fast, if enough has changed since the last time. Blocks.
     fn save(&self) -> Result<(), Unavailable>;
-    /// Compares the sums that are saved with those of the rows. What differs, in words.
-    fn check(&self) -> Result<Vec<String>, StoreError>;
+    /// Reads everything from the elements again, and saves it. Blocks.
+    fn reread(&self) -> Result<(), Unavailable>;
+    /// What it comes to, as far as the tree has read the store; nothing before it was first needed.
+    fn total(&self) -> Option<Total>;
+    /// Compares the sums that are saved with those of the rows. Blocks.
+    fn check(&self) -> Result<Checked, StoreError>;
     /// The accepting side of a session over the set as it is now. Blocks.
     fn walker(&self, start: Start) -> Result<Machine, Unavailable>;
     /// The calling side.
     fn solver(&self, start: Start) -> Result<Machine, Unavailable>;
+}
+
+/// What a set comes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Total {
+    /// The number of elements.
+    pub(crate) elements: u64,
+    /// A part of the tree's sums: the same for the same elements on every node, another for others.
+    pub(crate) sum: u64,
+    /// The version of the store that this is true of.
+    pub(crate) seen: Vector,
+}
+
+/// What a check of a tree found.
+#[derive(Clone, Debug)]
+pub(crate) struct Checked {
+    /// What the rows come to.
+    pub(crate) total: Total,
+    /// What was compared with them.
+    pub(crate) saved: Saved,
+    /// What differs, in words.
+    pub(crate) wrong: Vec<String>,
+}
+
+/// The sums that were saved of a tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Saved {
+    /// None: servers read the rows.
+    Nothing,
+    /// Changes that lead from them to the present are gone: servers do not use them either.
+    TooOld,
+    /// Those of so many elements, and what changed since.
+    Sums { elements: u64 },
 }
 
 /// What a session starts with.
@@ -106,11 +143,29 @@ pub(crate) fn sets(store: &Arc<dyn Store>) -> Vec<Arc<dyn Set>> {
     vec![Arc::new(Tree::new(&SKS, sks, Arc::clone(store)))]
 }
 
-/// Throws away what is saved of the trees; they are read from the elements again.
+/// Saves what makes the next start of a server fast, if much has changed since the last time.
+pub(crate) fn save_trees(store: &Arc<dyn Store>) -> Result<(), Unavailable> {
+    sets(store).iter().try_for_each(|set| {
+        set.refresh()?;
+        set.save()
+    })
+}
+
+/// Throws away what is saved of the trees and has the servers that run read theirs again.
 pub(crate) fn forget_trees(store: &dyn Store) -> Result<(), StoreError> {
-    KINDS
-        .into_iter()
-        .try_for_each(|kind| super::checkpoint::forget(store, kind.name))
+    for name in names() {
+        super::checkpoint::forget(store, name)?;
+    }
+    let mark = super::session::random().to_be_bytes().to_vec();
+    super::partner::save_note(store, READ_AGAIN_NOTE.to_owned(), Some(mark))
+}
+
+/// A mark that is another one each time trees have to be read again.
+pub(super) const READ_AGAIN_NOTE: &str = "trees";
+
+/// The names of all datasets.
+pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+    KINDS.into_iter().map(|kind| kind.name)
 }
 
 /// The dataset with this name.

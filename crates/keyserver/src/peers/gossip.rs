@@ -5,12 +5,13 @@
 //! into a flood. A partner that can't be reached is called less and less often.
 
 use super::Node;
+use super::figures;
 use super::partner::{Partner, now};
 use super::session::{self, Met, Role, SessionError, random};
-use keyrink_recon::session::{End, Failure, Fault, Tally};
+use super::status::{Doing, Trouble};
+use keyrink_recon::session::{End, Failure, Fault};
 use keyrink_recon::wire::WireError;
 use keyrink_store::Vector;
-use metrics::{counter, gauge};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -145,15 +146,15 @@ pub(crate) async fn call(node: &Node, partner: &Arc<Partner>) -> bool {
     let (Ok(_one), Ok(_place)) = (partner.calling.try_acquire(), node.calling.acquire().await) else {
         return false;
     };
-    partner.note(|report| report.state = "calling".to_owned());
+    partner.enter(Doing::Calling);
+    figures::count_call(partner.name());
     let stream = match connect(&node.addresses, partner).await {
         Ok(stream) => stream,
         Err(error) => {
-            partner.complain(&format!("{} cannot be reached: {error}", partner.config.recon));
-            partner.note(|report| {
-                report.failures = report.failures.saturating_add(1);
-                report.state = "failing".to_owned();
-            });
+            let error = format!("{} cannot be reached: {error}", partner.config.recon);
+            partner.complain(Trouble::Unreachable, &error);
+            partner.note(|report| report.failures = report.failures.saturating_add(1));
+            partner.enter(Doing::Failing);
             return false;
         }
     };
@@ -206,32 +207,30 @@ pub(crate) fn conclude(partner: &Partner, role: Role, met: Result<Met, SessionEr
             // The way in which SKS says that it is busy: no reason to call less often.
             let busy = matches!(error, SessionError::Handshake(Failure::Disconnected));
             match busy {
-                true => partner.complain(BUSY),
-                false => partner.complain(&format!("no session: {error}")),
+                true => partner.complain(Trouble::Busy, BUSY),
+                false => partner.complain(Trouble::Handshake, &format!("no session: {error}")),
             }
-            partner.note(|report| {
-                let failed = role == Role::Calling && !busy;
-                report.failures = report.failures.saturating_add(u32::from(failed));
-                report.state = if busy { "waiting" } else { "failing" }.to_owned();
-            });
+            let failed = role == Role::Calling && !busy;
+            partner.note(|report| report.failures = report.failures.saturating_add(u32::from(failed)));
+            partner.enter(if busy { Doing::Waiting } else { Doing::Failing });
             false
         }
     }
 }
 
 fn session_ended(partner: &Partner, role: Role, met: Met) {
-    let Met { kind, found } = met;
+    let Met { kind, held, found } = met;
     let (name, differences) = (partner.name(), found.missing.len());
     let error = match &found.end {
         End::Complete | End::Limit(_) => None,
         End::Fault(Fault::Wire(WireError::FrameTooLong { .. })) => {
-            partner.bar(super::TOO_FAR);
+            partner.bar(super::TOO_FAR, held);
             Some(super::TOO_FAR.to_owned())
         }
         end => Some(end.to_string()),
     };
     match &error {
-        Some(error) => partner.complain(&format!("the session ended early: {error}")),
+        Some(error) => partner.complain(Trouble::Session, &format!("the session ended early: {error}")),
         None if differences > 0 => {
             let requests = found.tally.requests;
             tracing::info!(partner = name, differences, requests, "session: {}", found.end);
@@ -239,7 +238,7 @@ fn session_ended(partner: &Partner, role: Role, met: Met) {
         None => tracing::debug!(partner = name, "session: no difference"),
     }
     let back = role == Role::Accepting && error.is_none() && partner.report().failures > 0;
-    count(name, differences, &found.tally);
+    figures::count_session(name, &found.tally);
     partner.note(|report| {
         report.dataset = Some(kind.name.to_owned());
         report.sessions += 1;
@@ -248,41 +247,18 @@ fn session_ended(partner: &Partner, role: Role, met: Met) {
         report.differences = differences as u64;
         report.received += found.tally.received;
         report.sent += found.tally.sent;
-        report.state = "waiting".to_owned();
         report.failures = match (error, role) {
             (None, _) => 0,
             (Some(_), Role::Calling) => report.failures.saturating_add(1),
             (Some(_), Role::Accepting) => report.failures,
         };
     });
+    partner.enter(Doing::Waiting);
     if back {
         // It can be called again; whoever wakes must see that it does not fail any more.
         partner.wake.notify_one();
     }
     partner.queue.add(kind, found.missing);
-}
-
-fn count(partner: &str, differences: usize, tally: &Tally) {
-    let octets = [("received", tally.received), ("sent", tally.sent)];
-    for (direction, octets) in octets {
-        counter!("keyrink_peer_octets_total", "partner" => partner.to_owned(), "direction" => direction)
-            .increment(octets);
-    }
-    counter!("keyrink_peer_sessions_total", "partner" => partner.to_owned()).increment(1);
-    gauge!("keyrink_peer_differences", "partner" => partner.to_owned()).set(differences as f64);
-    gauge!("keyrink_peer_last_session_seconds", "partner" => partner.to_owned()).set(now() as f64);
-}
-
-/// Takes the numbers of a partner that is none any more out of what is measured.
-pub(crate) fn uncount(partner: &str) {
-    for name in [
-        "keyrink_peer_queue",
-        "keyrink_peer_differences",
-        "keyrink_peer_last_session_seconds",
-    ] {
-        // No number at all: nothing can be watched in it.
-        gauge!(name, "partner" => partner.to_owned()).set(f64::NAN);
-    }
 }
 
 /// What it means when a connection is closed before anything was said.

@@ -7,6 +7,7 @@ use super::Node;
 use super::gossip::conclude;
 use super::partner::Partner;
 use super::session::{self, Role};
+use super::status::Doing;
 use keyrink_recon::session::PeerConfig;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -52,7 +53,7 @@ async fn answer(node: &Node, stream: TcpStream, candidates: &[Arc<Partner>]) {
         tracing::debug!("a partner was turned away: it has a session, or calls too often");
         return;
     };
-    partner.note(|report| report.state = "answering".to_owned());
+    partner.enter(Doing::Answering);
     let settings = partner.settings(node.http_port);
     let mut learnt = false;
     let met = session::run(stream, Role::Accepting, settings, &node.sets, |peer| {
@@ -60,7 +61,7 @@ async fn answer(node: &Node, stream: TcpStream, candidates: &[Arc<Partner>]) {
             learnt = partner.learn(peer);
             return true;
         };
-        partner.note(|report| report.state = "waiting".to_owned());
+        partner.enter(Doing::Waiting);
         partner = Arc::clone(other);
         learnt = partner.learn(peer);
         let Ok(its) = Arc::clone(&partner.accepting).try_acquire_owned() else {

@@ -3,7 +3,7 @@
 use super::bucket::Bucket;
 use super::dataset::{self, Kind};
 use super::recovery::Queue;
-use super::status::{self, Report};
+use super::status::{self, Doing, Report, Trouble};
 use crate::client::hashquery::Source;
 use crate::config::{self, HostPort};
 use keyrink_recon::session::{PeerConfig, Settings};
@@ -111,8 +111,15 @@ impl Partner {
         change(&mut self.state().report);
     }
 
+    /// Says what happens from now on.
+    pub(crate) fn enter(&self, doing: Doing) {
+        tracing::debug!(partner = self.name(), "now {}", doing.word());
+        self.note(|report| report.state = doing.word().to_owned());
+    }
+
     /// Notes what went wrong, and logs it unless it is the same as last time or the last times were too many.
-    pub(crate) fn complain(&self, error: &str) {
+    pub(crate) fn complain(&self, trouble: Trouble, error: &str) {
+        super::figures::count_trouble(self.name(), trouble);
         let error = status::plain(error);
         let mut state = self.state();
         let known = state
@@ -218,16 +225,19 @@ impl Partner {
 
     /// Looks up its addresses; false if its name does not resolve. It has not moved for that.
     pub(crate) async fn look_up(&self) -> bool {
-        let addresses = self.resolve().await;
-        let found = !addresses.is_empty();
-        if found {
-            self.state().addresses = addresses;
-        }
-        found
+        !self.resolve().await.is_empty()
     }
 
-    /// Its addresses; none if its name does not resolve.
+    /// Its addresses, by which it is known from now on; none if its name does not resolve.
     pub(crate) async fn resolve(&self) -> Vec<IpAddr> {
+        let addresses = self.ask_for_addresses().await;
+        if !addresses.is_empty() {
+            self.state().addresses.clone_from(&addresses);
+        }
+        addresses
+    }
+
+    async fn ask_for_addresses(&self) -> Vec<IpAddr> {
         let looking = tokio::net::lookup_host((self.recon.host.as_str(), self.recon.port));
         match tokio::time::timeout(RESOLVE_WITHIN, looking).await {
             Ok(Ok(found)) => found.map(|address| address.ip().to_canonical()).collect(),
@@ -239,11 +249,28 @@ impl Partner {
         }
     }
 
-    /// Leaves it alone for an hour, for a reason that it is told too.
-    pub(crate) fn bar(&self, reason: &str) {
+    /// Leaves it alone for an hour, for a reason that it is told too, or until this node has a set of another size than
+    /// now.
+    pub(crate) fn bar(&self, reason: &str, elements: u64) {
         self.note(|report| {
             report.barred = Some((now() + BARRED.as_secs(), reason.to_owned()));
+            report.barred_at = elements;
         });
+    }
+
+    /// Lets it in again if what this node has of a dataset is a matter of another size since, as after a load.
+    pub(crate) fn reconsider(&self, kind: &Kind, elements: u64) {
+        let report = self.report();
+        let then = report.barred_at;
+        let other = elements.abs_diff(then) > then / 4;
+        if report.barred.is_some() && report.dataset.as_deref() == Some(kind.name) && other {
+            tracing::info!(
+                partner = self.name(),
+                "no longer left alone: here are {elements} elements, not {then}"
+            );
+            self.unbar();
+            self.wake.notify_one();
+        }
     }
 
     /// Lets it in again.
@@ -333,6 +360,19 @@ mod tests {
         partner.state().addresses = vec![here];
         assert!(!partner.look_up().await);
         assert!(partner.is_at(here) && !partner.is_at(IpAddr::from([127, 0, 0, 2])));
+    }
+
+    #[test]
+    fn a_bar_falls_when_the_set_is_of_another_size() {
+        let (partner, sks) = (at("127.0.0.1:1", 0.0), dataset::by_name("sks").unwrap());
+        for (then, same, other) in [(1000, 1250, 1251), (1000, 750, 749), (0, 0, 1)] {
+            partner.note(|report| report.dataset = Some("sks".to_owned()));
+            partner.bar("too far", then);
+            partner.reconsider(sks, same);
+            assert!(partner.barred().is_some());
+            partner.reconsider(sks, other);
+            assert!(partner.barred().is_none());
+        }
     }
 
     #[test]

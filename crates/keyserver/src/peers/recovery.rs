@@ -10,6 +10,7 @@ use super::claims::{CLAIM_LASTS, Claim};
 use super::dataset::Kind;
 use super::partner::Partner;
 use super::refused;
+use super::status::{Doing, Trouble};
 use crate::client::hashquery::{FetchError, Source};
 use crate::ingest::Receipt;
 use keyrink_store::StoreError;
@@ -153,7 +154,7 @@ pub(crate) async fn drain(node: &Arc<Node>, partner: &Arc<Partner>) {
                 continue;
             }
             Err(error) => {
-                partner.complain(&error.to_string());
+                partner.complain(Trouble::Fetch, &error.to_string());
                 break;
             }
         };
@@ -165,18 +166,25 @@ pub(crate) async fn drain(node: &Arc<Node>, partner: &Arc<Partner>) {
             }
             Err(error) => {
                 failures += 1;
-                partner.complain(&error.to_string());
+                partner.complain(Trouble::Fetch, &error.to_string());
                 if failures >= FAILURES_MAX {
                     partner.note(|report| report.fetch_failures = report.fetch_failures.saturating_add(1));
                     break;
                 }
-                size = (size / 2).max(1);
-                tokio::time::sleep(AFTER_FAILURE).await;
+                let pause = match error {
+                    // It is not what was asked for that it minds.
+                    BatchError::Fetch(FetchError::Busy(_, pause)) => pause,
+                    _ => {
+                        size = (size / 2).max(1);
+                        AFTER_FAILURE
+                    }
+                };
+                tokio::time::sleep(pause).await;
             }
         }
     }
     partner.queue.clear();
-    partner.note(|report| report.state = "waiting".to_owned());
+    partner.enter(Doing::Waiting);
 }
 
 /// Claims those of the elements that are worth asking for now, at most `size`; what is not needed leaves the queue.
@@ -211,10 +219,8 @@ async fn fetch(
     claim: Claim,
 ) -> Result<(), BatchError> {
     partner.queue.waiting().asked = Some(Instant::now());
-    partner.note(|report| {
-        report.state = "fetching".to_owned();
-        report.requests += 1;
-    });
+    partner.enter(Doing::Fetching);
+    partner.note(|report| report.requests += 1);
     metrics::counter!("keyrink_peer_requests_total", "partner" => partner.name().to_owned()).increment(1);
     let (node, partner) = (Arc::clone(node), Arc::clone(partner));
     crate::http::handoff::blocking(move || fetch_blocking(&node, &partner, kind, &source, claim.elements())).await
@@ -252,7 +258,7 @@ fn fetch_blocking(
         }
         // A certificate on its own that fails again and again must not come back with every session.
         Err(error) => {
-            if batch.len() == 1 && !matches!(error, FetchError::Unreachable(..)) {
+            if batch.len() == 1 && !matches!(error, FetchError::Unreachable(..) | FetchError::Busy(..)) {
                 refuse(node, partner, kind, Vec::new(), lacking)?;
             }
             Err(error.into())

@@ -27,6 +27,8 @@ pub(crate) enum Role {
 pub(crate) struct Met {
     /// What was reconciled.
     pub(crate) kind: &'static Kind,
+    /// How many elements this node had.
+    pub(crate) held: u64,
     /// What came out.
     pub(crate) found: Found,
 }
@@ -91,12 +93,14 @@ pub(crate) async fn run(
         Role::Accepting => set.walker(begin),
         Role::Calling => set.solver(begin),
     })?;
+    let held = set.count();
     let bounds = Bounds::until(Budget::default().session);
     let found = drive(&mut *machine, &mut stream, start, bounds).await;
     // What was written last must arrive before the connection is gone.
     let _ = tokio::time::timeout(PARTING, stream.shutdown()).await;
     Ok(Met {
         kind: set.kind(),
+        held,
         found,
     })
 }

@@ -14,7 +14,7 @@ pub struct Report {
     pub name: String,
     /// Host and port of its reconciliation.
     pub recon: String,
-    /// What happens now: "waiting", "calling", "answering", "fetching", "failing" or "removed".
+    /// What happens now, in a word.
     pub state: String,
     /// The dataset of the last session.
     pub dataset: Option<String>,
@@ -56,6 +56,68 @@ pub struct Report {
     pub last_error: Option<(u64, String)>,
     /// Until when it is left alone, and why.
     pub barred: Option<(u64, String)>,
+    /// How many elements this node had when that began.
+    pub barred_at: u64,
+}
+
+/// What happens between this node and a partner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Doing {
+    Waiting,
+    Calling,
+    Answering,
+    Fetching,
+    Failing,
+}
+
+impl Doing {
+    /// All there are.
+    pub(super) const ALL: [Self; 5] = [
+        Self::Waiting,
+        Self::Calling,
+        Self::Answering,
+        Self::Fetching,
+        Self::Failing,
+    ];
+
+    /// The word for it.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Calling => "calling",
+            Self::Answering => "answering",
+            Self::Fetching => "fetching",
+            Self::Failing => "failing",
+        }
+    }
+}
+
+/// What can go wrong with a partner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// It can't be reached.
+    Unreachable,
+    /// It closes connections at once.
+    Busy,
+    /// Both do not agree on what to reconcile, or do not understand each other.
+    Handshake,
+    /// A session did not come to its end.
+    Session,
+    /// It does not deliver certificates.
+    Fetch,
+}
+
+impl Trouble {
+    /// The word for it.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Unreachable => "unreachable",
+            Self::Busy => "busy",
+            Self::Handshake => "handshake",
+            Self::Session => "session",
+            Self::Fetch => "fetch",
+        }
+    }
 }
 
 /// What is known about the partners of the configuration and of the last server. Blocks.
@@ -115,7 +177,7 @@ impl Report {
     pub(super) fn begin(&mut self, name: &str, recon: &str) {
         self.name = name.to_owned();
         self.recon = recon.to_owned();
-        self.state = "waiting".to_owned();
+        self.state = Doing::Waiting.word().to_owned();
         self.queue = 0;
         self.failures = 0;
         self.fetch_failures = 0;

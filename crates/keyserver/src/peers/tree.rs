@@ -14,9 +14,9 @@ mod epoch;
 mod nodes;
 
 use super::checkpoint;
-use super::dataset::{Found, Kind, Machine, Set, Start};
+use super::dataset::{Checked, Found, Kind, Machine, Saved, Set, Start, Total};
 use epoch::Epoch;
-use keyrink_recon::dataset::Dataset;
+use keyrink_recon::dataset::{Dataset, Summary};
 use keyrink_recon::element::{Element, Prefix};
 use keyrink_recon::session::{Action, Budget, Outcome, Session, Solver, Walker};
 use keyrink_recon::tree::Unavailable;
@@ -90,37 +90,54 @@ impl<const L: usize> Tree<L> {
     }
 }
 
-impl<const L: usize> Tree<L> {
-    /// Compares the sums that are saved with those of the rows. What differs, in words.
-    pub(crate) fn check(&self) -> Result<Vec<String>, StoreError> {
-        let core = &self.0;
-        let Some((root, seen)) = checkpoint::load(&*core.store, core.kind.name, &core.dataset)? else {
-            return Ok(Vec::new());
+impl<const L: usize> Core<L> {
+    /// Compares the sums that are saved with those of the rows.
+    fn check(&self) -> Result<Checked, StoreError> {
+        let rows = self.read()?;
+        let total = self.total(&rows);
+        let verdict = |saved, wrong| Checked { total, saved, wrong };
+        let Some((root, seen)) = checkpoint::load(&*self.store, self.kind.name, &self.dataset)? else {
+            return Ok(verdict(Saved::Nothing, Vec::new()));
         };
-        let (rows, mut saved) = (core.read()?, State::new(root, seen));
-        if !core.follow(&mut saved, Some(&rows.seen))? || saved.seen != rows.seen {
-            // It is too old to lead anywhere, and would not be used.
-            return Ok(Vec::new());
+        let mut saved = State::new(root, seen);
+        let elements = saved.root.summary.count;
+        if !self.follow(&mut saved, Some(&rows.seen))? || saved.seen != rows.seen {
+            return Ok(verdict(Saved::TooOld, Vec::new()));
         }
-        let (mut wrong, mut waiting) = (Vec::new(), vec![(&saved.root, &rows.root, Prefix::<L>::ROOT)]);
+        Ok(verdict(
+            Saved::Sums { elements },
+            self.differences(&saved.root, &rows.root),
+        ))
+    }
+
+    /// Where two trees differ, in words.
+    fn differences(&self, saved: &Node<L>, rows: &Node<L>) -> Vec<String> {
+        let (mut wrong, mut waiting) = (Vec::new(), vec![(saved, rows, Prefix::<L>::ROOT)]);
         while let Some((saved, rows, at)) = waiting.pop() {
             if saved.summary != rows.summary {
                 let (kept, there) = (saved.summary.count, rows.summary.count);
                 wrong.push(format!(
                     "tree {}: the sums below \"{at}\" are of {kept} elements, the rows hold {there}",
-                    core.kind.name
+                    self.kind.name
                 ));
             }
             if let (Some(one), Some(other), Some(prefixes)) = (&saved.children, &rows.children, at.children()) {
-                waiting.extend(
-                    one.iter()
-                        .zip(other.iter())
-                        .zip(prefixes)
-                        .map(|((one, other), at)| (one, other, at)),
-                );
+                let pairs = one.iter().zip(other.iter()).zip(prefixes);
+                waiting.extend(pairs.map(|((one, other), at)| (one, other, at)));
             }
         }
-        Ok(wrong)
+        wrong
+    }
+
+    fn total(&self, state: &State<L>) -> Total {
+        let Summary { count, samples } = state.root.summary;
+        let sum = self.bytes(|out| self.dataset.value(samples[0]).write(self.dataset.value_length(), out));
+        let low = sum.iter().take(SUM_OCTETS).rev();
+        Total {
+            elements: count,
+            sum: low.fold(0, |sum, octet| sum << 8 | u64::from(*octet)),
+            seen: state.seen.clone(),
+        }
     }
 }
 
@@ -316,8 +333,19 @@ impl<const L: usize> Set for Tree<L> {
         self.0.fresh(&mut self.0.state()).map(drop).map_err(unavailable)
     }
 
-    fn check(&self) -> Result<Vec<String>, StoreError> {
-        Self::check(self)
+    fn reread(&self) -> Result<(), Unavailable> {
+        *self.0.state() = None;
+        self.0.log().forget();
+        self.refresh()?;
+        self.save()
+    }
+
+    fn total(&self) -> Option<Total> {
+        self.0.state().as_ref().map(|state| self.0.total(state))
+    }
+
+    fn check(&self) -> Result<Checked, StoreError> {
+        self.0.check()
     }
 
     fn save(&self) -> Result<(), Unavailable> {
@@ -415,6 +443,8 @@ fn successor(bytes: &[u8]) -> Option<Vec<u8>> {
 const PAGE: usize = 5000;
 /// Changes that are remembered for the sake of sessions; they take about 30 MB. A session that is older ends early.
 const LOG_MAX: usize = 200_000;
+/// So much of a sum is shown that a floating-point number holds it.
+const SUM_OCTETS: usize = 6;
 /// Changes that make a new checkpoint worth while.
 const CHECKPOINT_CHANGES: u64 = 10_000;
 

@@ -24,7 +24,7 @@ pub struct Key<'a> {
     pub material: &'a [u8],
     /// The body that fingerprints and signatures cover.
     pub core: Cow<'a, [u8]>,
-    /// The packet is nothing but its core.
+    /// The packet is nothing but its core, and the core is no longer than signatures can count.
     pub canonical: bool,
 }
 
@@ -79,8 +79,8 @@ impl<'a> Key<'a> {
             let (n, e) = self.modulus_and_exponent();
             return Fingerprint::new(self.version, &digest::md5(&[n, e]));
         }
-        let (head, octets, core) = self.framed().expect("a key whose core is too long is not read");
-        let parts = [&head[..octets], core];
+        let (head, octets) = self.head();
+        let parts = [&head[..octets], &*self.core];
         match self.version {
             4 => Fingerprint::new(4, &digest::sha1(&parts)),
             _ => Fingerprint::new(self.version, &digest::sha256(&parts)),
@@ -106,16 +106,23 @@ impl<'a> Key<'a> {
 
     /// What every signature over this key feeds to the hash: the framed core. `None` if it is too long to be framed.
     pub fn framed(&self) -> Option<([u8; 5], usize, &[u8])> {
-        let length = u32::try_from(self.core.len()).ok()?.to_be_bytes();
+        let (head, octets) = self.head();
+        self.is_countable().then_some((head, octets, &self.core))
+    }
+
+    /// What stands before the core in fingerprints and signatures, and how many octets of it count. Of a core that is
+    /// longer than it can say it holds the low octets of the length.
+    fn head(&self) -> ([u8; 5], usize) {
+        let length = (self.core.len() as u32).to_be_bytes();
         match self.version {
-            5 | 6 => Some((
-                [0x95 + self.version, length[0], length[1], length[2], length[3]],
-                5,
-                &self.core,
-            )),
-            _ if self.core.len() > usize::from(u16::MAX) => None,
-            _ => Some(([0x99, length[2], length[3], 0, 0], 3, &self.core)),
+            5 | 6 => ([0x95 + self.version, length[0], length[1], length[2], length[3]], 5),
+            _ => ([0x99, length[2], length[3], 0, 0], 3),
         }
+    }
+
+    /// Versions up to 4 count their core in two octets.
+    fn is_countable(&self) -> bool {
+        self.version > 4 || self.core.len() <= usize::from(u16::MAX)
     }
 
     fn read_v3(body: &'a [u8], version: u8) -> Result<Self, KeyError> {
@@ -142,7 +149,6 @@ impl<'a> Key<'a> {
         let fields = body.len().min(6);
         let length = fields + material_length(algorithm, &body[fields..]).unwrap_or(body.len() - fields);
         let core = &body[..length];
-        u16::try_from(length).map_err(|_| KeyError::TooLong)?;
         Ok(Self {
             version: 4,
             created: be32(&body[1..]),
@@ -150,7 +156,7 @@ impl<'a> Key<'a> {
             algorithm,
             material: &core[fields..],
             core: Cow::Borrowed(core),
-            canonical: length == body.len(),
+            canonical: length == body.len() && u16::try_from(length).is_ok(),
         })
     }
 

@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::Check;
 use super::toy::{LINES, TOYS, batch, change, element, elements, found, id, put, record, terms};
-use crate::{Applied, Decision, Element, Realm, RecordId, Store, StoreError, Term, Vector};
+use crate::{Applied, Decision, Derived, Element, Realm, RecordId, Store, StoreError, Term, Vector};
 
 pub(crate) const CHECKS: &[Check] = &[
     (
@@ -24,6 +24,7 @@ pub(crate) const CHECKS: &[Check] = &[
     ("a deleted record and a new one keep apart", delete_and_insert),
     ("changes are numbered without gaps", numbered),
     ("notes come and go with their batch", notes),
+    ("mending leaves alone what is right", mending),
     ("realms do not meet", realms),
     ("concurrent updates of one record lose nothing", concurrent),
     ("octets of every length come back", octets),
@@ -287,6 +288,29 @@ fn notes(store: &dyn Store) {
         (store.note("key").unwrap(), store.note("other").unwrap()),
         (None, Some(vec![3]))
     );
+}
+
+fn mending(store: &dyn Store) {
+    put(store, 1, "brown fox");
+    put(store, 2, "red fox");
+    let rows = |store: &dyn Store| {
+        let view = store.snapshot().unwrap();
+        (terms(&*view, 9), elements(&*view, 9), store.vector().unwrap())
+    };
+    let before = rows(store);
+    let term = |text: &str| Derived::Term(super::toy::word(text));
+    let looked_at = vec![
+        (id(1), term("brown")),
+        (id(1), term("red")),
+        (id(1), Derived::Element(element("brown fox"))),
+        (id(2), Derived::Element(element("brown fox"))),
+        (id(3), Derived::Element(element("red fox"))),
+        (id(3), term("fox")),
+    ];
+    assert_eq!(store.mend(TOYS, looked_at).unwrap(), 0);
+    assert!(!store.recount(TOYS).unwrap());
+    assert_eq!(rows(store), before);
+    assert_eq!(store.count(TOYS).unwrap(), 2);
 }
 
 fn realms(store: &dyn Store) {

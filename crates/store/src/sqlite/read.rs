@@ -144,13 +144,15 @@ pub(super) fn by_element(
     let mut found = Vec::new();
     for bytes in elements {
         let rows = holders.query_map(params![dataset.0, bytes, realm.0], |row| {
-            Ok(Listed {
-                id: record_id(row, 0)?,
-                octets: length(row, 1)?,
-            })
+            let octets: Option<i64> = row.get(1)?;
+            let id = record_id(row, 0)?;
+            Ok(octets.map(|octets| Listed {
+                id,
+                octets: usize::try_from(octets).unwrap_or(usize::MAX),
+            }))
         })?;
         for listed in rows {
-            let listed = listed?;
+            let Some(listed) = listed? else { continue };
             if seen.insert(listed.id.clone()) {
                 found.push(listed);
             }
@@ -301,11 +303,7 @@ pub(super) fn terms(
     page.sort_unstable_by_key(|(rec, _)| *rec);
     let recs: Vec<i64> = page.iter().map(|(rec, _)| *rec).collect();
     let ids = ids_of(connection, &recs)?;
-    let mut found: Vec<_> = page
-        .into_iter()
-        .zip(ids)
-        .map(|((_, term), (id, _))| (term, id))
-        .collect();
+    let mut found: Vec<_> = page.into_iter().zip(ids).map(|((_, term), id)| (term, id)).collect();
     found.retain(|row| after.is_none_or(|after| row > after));
     found.sort_unstable();
     found.truncate(limit);
@@ -328,11 +326,15 @@ pub(super) fn elements(
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// The ids of records, in the same order.
-fn ids_of(connection: &Connection, recs: &[i64]) -> Result<Vec<(RecordId, i64)>, Fault> {
+/// The ids of records, in the same order; of one that is gone, its number.
+fn ids_of(connection: &Connection, recs: &[i64]) -> Result<Vec<RecordId>, Fault> {
     let mut statement = connection.prepare_cached("SELECT id FROM record WHERE rec = ?1")?;
+    let gone = |rec: i64| RecordId::new(&rec.to_be_bytes()).expect("eight octets are an id");
     recs.iter()
-        .map(|&rec| Ok((statement.query_row([rec], |row| record_id(row, 0))?, rec)))
+        .map(|&rec| {
+            let id = statement.query_row([rec], |row| record_id(row, 0)).optional()?;
+            Ok(id.unwrap_or_else(|| gone(rec)))
+        })
         .collect()
 }
 

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::conformance::toy::{TOYS, batch, change, element, elements, id, put, record, terms};
 use crate::memory::MemoryStore;
-use crate::{Decision, Element, conformance};
+use crate::{Decision, Derived, Element, conformance};
 
 #[test]
 fn conforms() {
@@ -77,6 +77,61 @@ fn assert_same(store: &SqliteStore, model: &MemoryStore) {
     assert_eq!(elements(&*view, 7), elements(&*model_view, 7));
     assert_eq!(view.count(TOYS).unwrap(), model_view.count(TOYS).unwrap());
     assert_sound(store);
+}
+
+#[test]
+fn damaged_rows_are_mended() {
+    let dir = TempDir::new().unwrap();
+    let store = open_fast(dir.path());
+    let fill = |store: &dyn Store| {
+        put(store, 1, "brown fox");
+        put(store, 2, "red fox");
+        put(store, 3, "fox");
+        change(store, 3, None).unwrap();
+    };
+    let model = MemoryStore::new();
+    fill(&store);
+    fill(&model);
+    let since = store.vector().unwrap();
+    let damages = [
+        "DELETE FROM term WHERE text = CAST('brown' AS BLOB)",
+        "INSERT INTO term SELECT realm, kind, CAST('wolf' AS BLOB), rec FROM term LIMIT 1",
+        "INSERT INTO term SELECT realm, kind, text, 99 FROM term LIMIT 1",
+        "INSERT INTO element SELECT dataset, zeroblob(8), id, realm FROM element LIMIT 1",
+        "DELETE FROM element WHERE id = (SELECT id FROM record LIMIT 1) AND bytes <> zeroblob(8)",
+        "UPDATE record SET derived = x'ff' WHERE rec = 2",
+        "UPDATE counter SET value = 77 WHERE subject = 200",
+    ];
+    for damage in damages {
+        let damage = move |connection: &Connection| Ok(connection.execute(damage, [])?);
+        assert_eq!(store.writer().unwrap().run(damage).unwrap(), 1);
+    }
+    put(&store, 2, "red fox");
+    let view = store.snapshot().unwrap();
+    let there = terms(&*view, 1).into_iter().map(|(term, id)| (id, Derived::Term(term)));
+    let element_row = |(bytes, id)| {
+        let dataset = crate::conformance::toy::LINES;
+        (id, Derived::Element(Element { dataset, bytes }))
+    };
+    let mut rows: Vec<_> = there.chain(elements(&*view, 1).into_iter().map(element_row)).collect();
+    rows.push((id(1), Derived::Term(crate::conformance::toy::word("brown"))));
+    rows.push((id(1), Derived::Element(element("brown fox"))));
+    assert_eq!(store.mend(TOYS, rows.clone()).unwrap(), 5);
+    assert_eq!(store.mend(TOYS, rows).unwrap(), 0);
+    assert!(store.recount(TOYS).unwrap() && !store.recount(TOYS).unwrap());
+    let (view, model) = (store.snapshot().unwrap(), model.snapshot().unwrap());
+    assert_eq!(terms(&*view, 7), terms(&*model, 7));
+    assert_eq!(elements(&*view, 7), elements(&*model, 7));
+    assert_eq!(view.count(TOYS).unwrap(), 2);
+    // What the damage did behind everybody's back is not among the changes, what was mended is.
+    let changes = store.changes(&since, 9).unwrap();
+    let mut changes: Vec<_> = changes.into_iter().map(|row| (row.added, row.element)).collect();
+    changes.sort_unstable();
+    let zero = Element {
+        dataset: crate::conformance::toy::LINES,
+        bytes: vec![0; 8],
+    };
+    assert_eq!(changes, [(false, zero), (true, element("brown fox"))]);
 }
 
 /// Nothing contradicts anything: the toy realm says what terms and elements the records must have, and the changes,

@@ -102,7 +102,18 @@ impl<'a> Transaction<'a> {
         Ok(())
     }
 
-    fn current(&self, realm: Realm, id: &RecordId) -> Result<Option<(i64, Kept)>, Fault> {
+    pub(super) fn connection(&self) -> &'a Connection {
+        self.connection
+    }
+
+    /// Counts records that came, or went if there are less than none.
+    pub(super) fn tally(&mut self, realm: Realm, more: i64) {
+        *self.tally.entry(realm).or_default() += more;
+    }
+
+    /// A record and what it has rows for. A list of these that can't be read counts as empty: whatever it named and is
+    /// named no more is found by looking at all rows.
+    pub(super) fn current(&self, realm: Realm, id: &RecordId) -> Result<Option<(i64, Kept)>, Fault> {
         let mut statement = self.connection.prepare_cached(
             "SELECT rec, policy, created, modified, derived, data FROM record WHERE realm = ?1 AND id = ?2",
         )?;
@@ -119,7 +130,7 @@ impl<'a> Transaction<'a> {
         let Some((rec, stored, derived)) = row.optional()? else {
             return Ok(None);
         };
-        let (terms, elements) = derived::decode(id, &stored.data, &derived)?;
+        let (terms, elements) = derived::decode(id, &stored.data, &derived).unwrap_or_default();
         Ok(Some((
             rec,
             Kept {
@@ -150,7 +161,7 @@ impl<'a> Transaction<'a> {
             "INSERT INTO record (realm, id, policy, created, modified, derived, data)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         )?;
-        *self.tally.entry(realm).or_default() += 1;
+        self.tally(realm, 1);
         Ok(statement.insert(params![
             realm.0,
             stored.id.as_bytes(),
@@ -181,14 +192,14 @@ impl<'a> Transaction<'a> {
         self.connection
             .prepare_cached("DELETE FROM record WHERE rec = ?1")?
             .execute([rec])?;
-        *self.tally.entry(realm).or_default() -= 1;
+        self.tally(realm, -1);
         Ok(rec)
     }
 
     fn terms(&self, realm: Realm, rows: &[(&Term, Rank, i64)]) -> Result<(), Fault> {
         let mut insert = self
             .connection
-            .prepare_cached("INSERT INTO term (realm, kind, text, rec) VALUES (?1, ?2, ?3, ?4)")?;
+            .prepare_cached("INSERT OR IGNORE INTO term (realm, kind, text, rec) VALUES (?1, ?2, ?3, ?4)")?;
         let mut delete = self
             .connection
             .prepare_cached("DELETE FROM term WHERE realm = ?1 AND kind = ?2 AND text = ?3 AND rec = ?4")?;
@@ -202,7 +213,7 @@ impl<'a> Transaction<'a> {
     fn elements(&mut self, realm: Realm, rows: &[(&Element, Reverse<Rank>, &RecordId)]) -> Result<(), Fault> {
         let mut insert = self
             .connection
-            .prepare_cached("INSERT INTO element (dataset, bytes, id, realm) VALUES (?1, ?2, ?3, ?4)")?;
+            .prepare_cached("INSERT OR IGNORE INTO element (dataset, bytes, id, realm) VALUES (?1, ?2, ?3, ?4)")?;
         let mut delete = self
             .connection
             .prepare_cached("DELETE FROM element WHERE dataset = ?1 AND bytes = ?2 AND id = ?3 AND realm = ?4")?;
@@ -220,14 +231,14 @@ impl<'a> Transaction<'a> {
     }
 
     /// Whether any record holds the element.
-    fn held(&self, element: &Element) -> Result<bool, Fault> {
+    pub(super) fn held(&self, element: &Element) -> Result<bool, Fault> {
         let mut statement = self
             .connection
             .prepare_cached("SELECT 1 FROM element WHERE dataset = ?1 AND bytes = ?2")?;
         Ok(statement.exists(params![element.dataset.0, element.bytes])?)
     }
 
-    fn log(&mut self, element: &Element, added: bool) -> Result<(), Fault> {
+    pub(super) fn log(&mut self, element: &Element, added: bool) -> Result<(), Fault> {
         self.newest += 1;
         self.connection
             .prepare_cached(

@@ -8,9 +8,9 @@ use std::net::TcpListener;
 
 const NOTHING: &[u8] = b"HTTP/1.0 200 OK\r\nContent-Length: 6\r\n\r\n\0\0\0\0\r\n";
 
-/// A node, and a partner of it that answers every request with these octets and tells when it was asked.
+/// A node, and a partner of it that answers requests with these octets in turn and tells when it was asked.
 fn partner(
-    answer: &'static [u8],
+    answers: Vec<Vec<u8>>,
     pause: impl Into<Option<f64>>,
 ) -> (Arc<Node>, Arc<Partner>, Arc<Mutex<Vec<Instant>>>) {
     let http = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -23,7 +23,7 @@ fn partner(
     let asked = Arc::new(Mutex::new(Vec::new()));
     let times = Arc::clone(&asked);
     std::thread::spawn(move || {
-        for mut stream in http.incoming().flatten() {
+        for (mut stream, answer) in http.incoming().flatten().zip(answers.iter().cycle()) {
             times.lock().unwrap().push(Instant::now());
             let _ = stream.read(&mut [0; 8192]);
             let _ = stream.write_all(answer);
@@ -40,7 +40,7 @@ fn sks() -> &'static Kind {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sessions_that_follow_one_another_do_not_hurry_requests() {
-    let (node, partner, asked) = partner(NOTHING, None);
+    let (node, partner, asked) = partner(vec![NOTHING.to_vec()], None);
     for element in 1..3 {
         partner.queue.add(sks(), vec![vec![element; 16]]);
         drain(&node, &partner).await;
@@ -54,7 +54,8 @@ async fn sessions_that_follow_one_another_do_not_hurry_requests() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fetching_in_vain_is_a_failure_that_sessions_do_not_mend() {
-    let (node, partner, _) = partner(b"HTTP/1.0 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n", 0.01);
+    let refusal = b"HTTP/1.0 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n".to_vec();
+    let (node, partner, _) = partner(vec![refusal], 0.01);
     partner
         .queue
         .add(sks(), (0..100).map(|element| vec![element; 16]).collect());
@@ -62,4 +63,37 @@ async fn fetching_in_vain_is_a_failure_that_sessions_do_not_mend() {
     assert_eq!(partner.queue.len(), 0);
     partner.note(|report| report.failures = 0);
     assert_eq!(partner.report().setbacks(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_partner_that_is_busy_is_asked_again_when_it_says() {
+    let certificate = keyrink_testkit::Certificate::v4(1, "a").user_id("A").to_bytes();
+    let length = |octets: &[u8]| (octets.len() as u32).to_be_bytes();
+    let delivery = [
+        b"HTTP/1.0 200 OK\r\n\r\n\0\0\0\x01".to_vec(),
+        length(&certificate).to_vec(),
+        certificate.clone(),
+    ];
+    let busy =
+        |status: &str, header: &str| format!("HTTP/1.0 {status}\r\n{header}Content-Length: 0\r\n\r\n").into_bytes();
+    let answers = vec![
+        busy("429 Too Many Requests", "Retry-After: 2\r\n"),
+        busy("503 Service Unavailable", "Retry-After: 0\r\n"),
+        delivery.concat(),
+    ];
+    let (node, partner, asked) = partner(answers, 0.01);
+    let cert = keyrink_openpgp::read::Keyring::read(&certificate, &node.ingest.limits)
+        .certs
+        .remove(0);
+    let digest = cert.cert.sks_digest().unwrap().to_vec();
+    partner.queue.add(sks(), vec![digest.clone()]);
+    drain(&node, &partner).await;
+    let asked = asked.lock().unwrap();
+    let distances: Vec<_> = asked.windows(2).map(|pair| (pair[1] - pair[0]).as_secs_f64()).collect();
+    assert!(matches!(distances[..], [2.0..3.5, 1.0..2.5]), "{distances:?}");
+    assert_eq!(
+        node.store.lacking(sks().dataset, &[digest]).unwrap(),
+        Vec::<Vec<u8>>::new()
+    );
+    assert_eq!((partner.report().refused, partner.report().fetch_failures), (0, 0));
 }
