@@ -317,12 +317,12 @@ const WORSE: [&str; 4] = [
 /// Damage to single rows, and how a check names it.
 const DAMAGES: [(&str, &str); 4] = [
     (
-        "DELETE FROM term WHERE text = CAST('user7@example.org' AS BLOB)",
-        "user7@example.org is missing",
+        "DELETE FROM term WHERE kind = 3 AND instr(text, CAST('user7@' AS BLOB)) = 1",
+        "user id user7@example.org, name 7 <user7@example.org> is missing",
     ),
     (
-        "INSERT INTO term SELECT realm, kind, CAST('nobody@example.org' AS BLOB), rec FROM term LIMIT 1",
-        "nobody@example.org is too much",
+        "INSERT INTO term SELECT realm, 3, CAST('nobody@example.org' AS BLOB), rec FROM term LIMIT 1",
+        "user id nobody@example.org is too much",
     ),
     (
         "DELETE FROM element WHERE bytes = (SELECT bytes FROM element LIMIT 1)",

@@ -179,10 +179,7 @@ impl fmt::Display for Wrong {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", formats::hexadecimal(self.id.as_bytes()))?;
         match &self.row {
-            Derived::Term(term) => {
-                let text = String::from_utf8_lossy(&term.text);
-                write!(f, "term {} {}", term.kind, text.escape_debug())?;
-            }
+            Derived::Term(term) => f.write_str(&formats::term_text(term))?,
             Derived::Element(element) => write!(f, "element {}", formats::hexadecimal(&element.bytes))?,
         }
         f.write_str(if self.missing { " is missing" } else { " is too much" })
