@@ -111,8 +111,12 @@ impl Partner {
         change(&mut self.state().report);
     }
 
-    /// Says what happens from now on.
+    /// Says what happens from now on. Who waits with something to fetch from it is fetching, whatever came between.
     pub(crate) fn enter(&self, doing: Doing) {
+        let doing = match doing {
+            Doing::Waiting if self.queue.len() > 0 => Doing::Fetching,
+            doing => doing,
+        };
         tracing::debug!(partner = self.name(), "now {}", doing.word());
         self.note(|report| report.state = doing.word().to_owned());
     }

@@ -1,6 +1,6 @@
 //! Making rows agree with their records again, after something else than this program changed them.
 
-use rusqlite::{OptionalExtension, params};
+use rusqlite::params;
 
 use super::fault::Fault;
 use super::read;
@@ -67,13 +67,9 @@ impl Transaction<'_> {
     /// Counts the records of a realm; whether the count that is kept was another.
     pub(super) fn recount(&mut self, realm: Realm) -> Result<bool, Fault> {
         let sql = "SELECT count(*) FROM record WHERE realm = ?1";
-        let there: Option<i64> = self
-            .connection()
-            .prepare_cached(sql)?
-            .query_row([realm.0], |row| row.get(0))
-            .optional()?;
-        let kept = read::count(self.connection(), realm)?.cast_signed();
-        let more = there.unwrap_or(0) - kept;
+        let mut statement = self.connection().prepare_cached(sql)?;
+        let there: i64 = statement.query_row([realm.0], |row| row.get(0))?;
+        let more = there - read::count(self.connection(), realm)?.cast_signed();
         self.tally(realm, more);
         Ok(more != 0)
     }
