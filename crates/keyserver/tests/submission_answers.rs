@@ -5,8 +5,11 @@
 
 mod common;
 
-use common::Node;
-use keyrink_testkit::http::{Answer, Client};
+use std::io::Write;
+use std::net::TcpStream;
+
+use common::{Node, shown};
+use keyrink_testkit::http::Client;
 use keyrink_testkit::{Certificate, Tag, packet};
 
 #[test]
@@ -49,6 +52,26 @@ fn submissions() {
     }
     let options = client.request("OPTIONS", "/pks/add", &[], b"").unwrap();
     insta::assert_snapshot!("add_options", shown(&options));
+}
+
+#[test]
+fn a_submission_that_finds_no_room() {
+    let node = Node::new();
+    let settings = [
+        "KEYRINK_HTTP_BODY_OCTETS=100000",
+        "KEYRINK_HTTP_SUBMISSIONS_OCTETS=100000",
+    ];
+    let server = node.serve_with(&settings, &[]);
+    let mut unfinished = TcpStream::connect(server.http()).unwrap();
+    let head = "POST /pks/add HTTP/1.1\r\nHost: a\r\nContent-Type: text/plain\r\nContent-Length: 100000\r\n\r\n";
+    unfinished.write_all(head.as_bytes()).unwrap();
+    unfinished.write_all(&[b'x'; 90_000]).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    let mut client = Client::new(server.http());
+    let answer = client.request("POST", "/pks/add", &[], &[b'x'; 50_000]).unwrap();
+    assert_eq!(answer.status, 429);
+    insta::assert_snapshot!("add_no_room", shown(&answer));
+    drop(unfinished);
 }
 
 #[test]
@@ -130,23 +153,4 @@ fn all_fields_of_a_form_are_taken() {
         "{}",
         answer.text()
     );
-}
-
-/// As it goes over the wire, but for the time, the lengths and addresses; pages broken before each tag.
-fn shown(answer: &Answer) -> String {
-    let mut out = format!("{}\n", answer.status);
-    for (name, value) in &answer.fields {
-        if !["date", "content-length"].contains(&name.as_str()) {
-            out += &format!("{name}: {value}\n");
-        }
-    }
-    let is_page = answer
-        .field("content-type")
-        .is_some_and(|kind| kind.starts_with("text/html"));
-    let body = match std::str::from_utf8(&answer.body) {
-        Ok(page) if is_page => page.replace('<', "\n<").replace("\n</", "</").trim_start().to_owned(),
-        Ok(text) => text.to_owned(),
-        Err(_) => format!("({} octets)", answer.body.len()),
-    };
-    format!("{out}\n{body}")
 }

@@ -189,9 +189,16 @@ fn joined(keys: &[Bytes]) -> Result<Bytes, AddError> {
 
 impl From<AddError> for Problem {
     fn from(error: AddError) -> Self {
+        let sentence = match &error {
+            AddError::Ingest(IngestError::Store(reason)) => {
+                tracing::error!(error = %reason, "a submission cannot be stored");
+                "The certificates cannot be stored at the moment, and nothing was changed: try again later.".into()
+            }
+            others => others.to_string(),
+        };
         Self {
             status: error.status(),
-            sentence: error.to_string(),
+            sentence,
         }
     }
 }

@@ -149,3 +149,22 @@ pub fn debian(name: &str) -> PathBuf {
 pub fn datasets() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../testdata/datasets")
 }
+
+/// As it goes over the wire, but for the time, the lengths and addresses; pages broken before each tag.
+pub fn shown(answer: &Answer) -> String {
+    let mut out = format!("{}\n", answer.status);
+    for (name, value) in &answer.fields {
+        if !["date", "content-length"].contains(&name.as_str()) {
+            out += &format!("{name}: {value}\n");
+        }
+    }
+    let is_page = answer
+        .field("content-type")
+        .is_some_and(|kind| kind.starts_with("text/html"));
+    let body = match std::str::from_utf8(&answer.body) {
+        Ok(page) if is_page => page.replace('<', "\n<").replace("\n</", "</").trim_start().to_owned(),
+        Ok(text) => text.to_owned(),
+        Err(_) => format!("({} octets)", answer.body.len()),
+    };
+    format!("{out}\n{body}")
+}

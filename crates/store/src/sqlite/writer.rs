@@ -320,8 +320,8 @@ impl Worker {
 /// Log pages that ask for a checkpoint: a bulk load rewrites the same pages many times over and gains from waiting.
 fn checkpoint_pages(durability: Durability) -> i32 {
     match durability {
-        Durability::Full => 8_000,
-        Durability::Normal => 12_000,
+        Durability::Full => 16_000,
+        Durability::Normal => 24_000,
     }
 }
 
