@@ -1,6 +1,7 @@
 //! Kinds of keys and what the store keeps of them: the one place that knows both.
 
 use keyrink_openpgp::cert::Cert;
+use keyrink_openpgp::project::Projection;
 use keyrink_openpgp::terms::{self, Entry, Term};
 use keyrink_store::{Dataset, Element, Realm, Record, RecordId};
 
@@ -33,7 +34,7 @@ pub fn record(cert: &Cert, words: bool) -> Record {
 
 /// The elements that stand for a certificate in the reconciled sets.
 pub fn elements(cert: &Cert) -> Vec<Element> {
-    let sks = cert.sks_digest().map(|digest| Element {
+    let sks = cert.digest(Projection::Sks).map(|digest| Element {
         dataset: SKS,
         bytes: digest.to_vec(),
     });

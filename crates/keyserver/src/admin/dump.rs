@@ -144,7 +144,7 @@ impl Dumping {
         if packets.is_empty() {
             return Ok(());
         }
-        if let Some(digest) = cert.sks_digest() {
+        if let Some(digest) = cert.digest(Projection::Sks) {
             self.xor.iter_mut().zip(digest).for_each(|(xor, octet)| *xor ^= octet);
         }
         let target = self.target.display().to_string();
