@@ -36,7 +36,7 @@ fn partner(
 }
 
 fn sks() -> &'static Kind {
-    super::super::dataset::by_name("sks").unwrap()
+    &super::super::dataset::SKS
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
