@@ -20,7 +20,10 @@ pub fn run(input: &[u8]) {
         let mut read = again.certs.pop().expect("a certificate was written").cert;
         assert!(again.certs.is_empty());
         verify(&mut read, Some(&cert));
-        assert_eq!(read, cert);
+        // What Hockeypuck makes of copies that stand in one file is another matter.
+        let mut rewritten = Vec::new();
+        read.write_all(&mut rewritten);
+        assert_eq!(rewritten, written);
 
         let shown = |projection| {
             let mut out = Vec::new();
@@ -28,7 +31,9 @@ pub fn run(input: &[u8]) {
             out
         };
         assert!(shown(Projection::Served).len() <= written.len());
-        assert_eq!(cert.sks_digest().is_some(), !shown(Projection::Sks).is_empty());
+        for projection in [Projection::Sks, Projection::Hockeypuck] {
+            assert_eq!(cert.digest(projection).is_some(), !shown(projection).is_empty());
+        }
         assert_eq!(merge(cert.clone(), cert.clone()), Some(cert));
     }
 }

@@ -13,7 +13,7 @@ mod source;
 
 use crate::cli;
 use crate::config::{Config, ConfigError};
-use crate::formats::OPENPGP;
+use crate::formats::{FAMILIES, OPENPGP};
 use keyrink_store::sqlite::{Durability, Options, SqliteStore};
 use keyrink_store::{Snapshot, StoreError, Stored};
 
@@ -39,7 +39,7 @@ pub enum AdminError {
     #[error("the record {0} cannot be read: run `keyrink check`")]
     Damaged(String),
     /// A name on the command line.
-    #[error("there is no dataset {0:?}; known: sks")]
+    #[error("there is no dataset {0:?}; known: {known}", known = FAMILIES.map(|family| family.name).join(", "))]
     UnknownDataset(String),
     /// A partner, in words.
     #[error("{0}")]

@@ -214,7 +214,8 @@ pub struct Check {
 /// `keyrink rebuild`
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Needed after a change of what is indexed, for example of `words` in [search].
+    after_help = "A server does so by itself, slowly, after a change of what is indexed (`words` in [search], `datasets` in
+[peers]). This does it at once, and for every certificate.
 
 EXAMPLES:
   keyrink rebuild --data ./keys"

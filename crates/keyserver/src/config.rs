@@ -11,6 +11,7 @@ mod read;
 mod section;
 mod show;
 
+use crate::formats;
 pub use read::{ConfigError, Place, Problem};
 use section::{Section, section};
 use serde::{Deserialize, Serialize};
@@ -106,7 +107,25 @@ impl Config {
         let found = found
             .into_iter()
             .map(|(section, key, message)| (section, key.to_owned(), message.to_owned()));
-        found.chain(self.wrong_partners()).collect()
+        found
+            .chain(self.wrong_datasets())
+            .chain(self.wrong_partners())
+            .collect()
+    }
+
+    fn wrong_datasets(&self) -> Vec<Contradiction> {
+        let known = |name: &&String| formats::family(name).is_some();
+        let unknown = self.peers.datasets.iter().filter(|name| !known(name));
+        let names = formats::FAMILIES.map(|family| family.name).join(", ");
+        let message = |name: &String| format!("unknown dataset {name:?}; known are {names}");
+        let mut found: Vec<_> = unknown
+            .map(|name| ("peers", "datasets".to_owned(), message(name)))
+            .collect();
+        if self.peers.datasets.is_empty() && !self.partners.is_empty() {
+            let message = "partners reconcile a dataset: keep at least one";
+            found.push(("peers", "datasets".to_owned(), message.to_owned()));
+        }
+        found
     }
 
     fn wrong_partners(&self) -> Vec<Contradiction> {
@@ -128,15 +147,15 @@ impl Config {
                     format!("{http:?} is no address; right would be: \"http://keys.example.org:11371\""),
                 );
             }
-            if !KNOWN_DATASETS.contains(&partner.dataset.as_str()) {
+            let dataset = partner.dataset.as_str();
+            if dataset != AUTO && formats::family(dataset).is_none() {
+                let known = formats::FAMILIES.map(|family| family.name).join(", ");
                 wrong(
                     "dataset",
-                    format!(
-                        "unknown dataset {:?}; known are {}",
-                        partner.dataset,
-                        KNOWN_DATASETS.join(", ")
-                    ),
+                    format!("unknown dataset {dataset:?}; known are {AUTO}, {known}"),
                 );
+            } else if dataset != AUTO && !self.peers.datasets.iter().any(|kept| kept == dataset) {
+                wrong("dataset", format!("{dataset:?} is not among the `datasets` of [peers]"));
             }
             if partner
                 .pause_seconds
@@ -161,8 +180,8 @@ const PARTNER: &str = "partner";
 /// The longest pause between requests to a partner, an hour.
 pub(crate) const PAUSE_SECONDS_MAX: f64 = 3600.0;
 
-/// What `dataset` of a partner may be.
-const KNOWN_DATASETS: [&str; 2] = ["auto", "sks"];
+/// The `dataset` of a partner that goes by what it announces.
+pub(crate) const AUTO: &str = "auto";
 
 section! {
     /// Where the certificates are kept.
@@ -221,7 +240,7 @@ section! {
     /// What can be searched for.
     "search" => Search {
         /// Whether single words of user ids are indexed and found. Off, a search matches a fingerprint, a key id,
-        /// an e-mail address or a whole user id. After switching it on, run `keyrink rebuild`.
+        /// an e-mail address or a whole user id. After switching it on, a server indexes what is stored while it serves.
         words: bool = false;
         /// The most certificates in one answer. An answer that was cut says so.
         results: NonZeroU32 = nonzero(100);
@@ -280,6 +299,11 @@ section! {
         /// Addresses at which partners may call. With partners and without an address: `127.0.0.1:11370`.
         /// Calls go out from the first address of the same family, unless it is a wildcard.
         listen: Vec<SocketAddr> = Vec::new();
+        /// The datasets that are kept, each for one family of peers: "sks" is what SKS 1.1.6 stores, "hockeypuck" what
+        /// Hockeypuck 2.4 stores. With both, certificates travel between networks that
+        /// do not reconcile with each other. One that is left out costs nothing; when one is added, a server that
+        /// starts derives it from what is stored, while it serves (as does `keyrink rebuild`).
+        datasets: Vec<String> = vec!["sks".to_owned()];
         /// The port of plain HTTP at which partners fetch what they lack. Unset: that of the first address in
         /// `listen` of `[http]`. Behind a proxy: the port that the world sees.
         http_port: Option<NonZeroU16> = None, example "11371";
@@ -301,7 +325,7 @@ section! {
         recon: String = String::new();
         /// Where certificates are fetched from. Unset: the host of `recon` with the port that the partner announces.
         http: Option<String> = None, example r#""http://keys.example.org:11371""#;
-        /// What is reconciled: "auto" goes by what the partner announces; "sks" is what SKS 1.1.6 stores.
+        /// What is reconciled: one of the `datasets` that are kept, or "auto", which goes by what the partner announces.
         dataset: String = "auto".into();
         /// The filters to announce to it, word for word. Unset: what it announces itself, if that is known.
         filters: Option<String> = None, example r#""yminsky.dedup,yminsky.merge""#;

@@ -1,69 +1,160 @@
 //! Kinds of keys and what the store keeps of them: the one place that knows both.
 
+use crate::config::Config;
 use keyrink_openpgp::cert::Cert;
+use keyrink_openpgp::project::Projection;
 use keyrink_openpgp::terms::{self, Entry, Term};
 use keyrink_store::{Dataset, Element, Realm, Record, RecordId};
 
 /// The realm of OpenPGP certificates.
 pub const OPENPGP: Realm = Realm(1);
 
-/// The dataset of SKS 1.1.6 and its kin; its elements are MD5 digests.
-pub const SKS: Dataset = Dataset(1);
+/// What one family of peers reconciles: a projection of every certificate, under its MD5 digest.
+#[derive(Debug)]
+pub struct Family {
+    /// What people call its dataset.
+    pub name: &'static str,
+    /// Where its elements are.
+    pub dataset: Dataset,
+    /// What its peers believe a certificate to be.
+    pub projection: Projection,
+}
 
-/// All datasets.
-pub const DATASETS: &[Dataset] = &[SKS];
+/// SKS 1.1.6 and its kin.
+pub static SKS: Family = Family {
+    name: "sks",
+    dataset: Dataset(1),
+    projection: Projection::Sks,
+};
 
-/// Version of what [`record`] derives from a certificate's packets and verdicts.
-pub const POLICY_VERSION: u32 = 1;
+/// Hockeypuck 2.4.
+pub static HOCKEYPUCK: Family = Family {
+    name: "hockeypuck",
+    dataset: Dataset(2),
+    projection: Projection::Hockeypuck,
+};
+
+/// Every family, the one that strangers are taken for first.
+pub static FAMILIES: [&Family; 2] = [&SKS, &HOCKEYPUCK];
+
+/// The family with this name.
+pub fn family(name: &str) -> Option<&'static Family> {
+    FAMILIES.into_iter().find(|family| family.name == name)
+}
+
+/// What is derived from a certificate's packets and verdicts: a value, so that what is derived from another one can be told
+/// apart and derived anew.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// Whether words of user ids can be searched for.
+    words: bool,
+    /// A bit for each family whose dataset is kept.
+    families: u8,
+}
+
+/// Version of the code that derives.
+const POLICY_VERSION: u32 = 2;
+
+impl Policy {
+    /// The number of every policy of the first version.
+    pub const FIRST: u32 = 1;
+
+    /// As configured.
+    pub fn new(config: &Config) -> Self {
+        let kept = FAMILIES.into_iter().enumerate();
+        let kept = kept.filter(|(_, family)| config.peers.datasets.iter().any(|name| name == family.name));
+        Self {
+            words: config.search.words,
+            families: kept.map(|(nth, _)| 1 << nth).sum(),
+        }
+    }
+
+    /// The same in one number, as a record keeps it.
+    pub fn number(self) -> u32 {
+        POLICY_VERSION | u32::from(self.words) << 8 | u32::from(self.families) << 16
+    }
+
+    /// What was derived for a record that keeps this number. The first version kept no more than that in it: its other
+    /// settings are taken to be these.
+    pub fn of_record(self, number: u32) -> Self {
+        match number & 0xFF {
+            Self::FIRST => Self {
+                words: self.words,
+                families: 1,
+            },
+            _ => Self {
+                words: number & 1 << 8 != 0,
+                families: (number >> 16) as u8,
+            },
+        }
+    }
+
+    /// What both derive.
+    pub fn common(self, other: Self) -> Self {
+        Self {
+            words: self.words && other.words,
+            families: self.families & other.families,
+        }
+    }
+
+    /// The families whose datasets are kept.
+    pub fn families(self) -> impl Iterator<Item = &'static Family> {
+        let all = FAMILIES.into_iter().enumerate();
+        all.filter(move |(nth, _)| self.families & 1 << nth != 0)
+            .map(|(_, family)| family)
+    }
+
+    /// What the store keeps of a verified certificate.
+    pub fn record(self, cert: &Cert) -> Record {
+        Record {
+            data: cert.encode(),
+            policy: self.number(),
+            terms: self.terms(cert),
+            elements: self.elements(cert),
+        }
+    }
+
+    /// The elements that stand for a certificate in the reconciled sets.
+    pub fn elements(self, cert: &Cert) -> Vec<Element> {
+        let element = |family: &Family| {
+            cert.digest(family.projection).map(|digest| Element {
+                dataset: family.dataset,
+                bytes: digest.to_vec(),
+            })
+        };
+        self.families().filter_map(element).collect()
+    }
+
+    /// What a certificate is found by. A user id too long for the store is found by its address only, a word not at all.
+    pub fn terms(self, cert: &Cert) -> Vec<keyrink_store::Term> {
+        let mut terms = Vec::new();
+        for entry in terms::entries(cert, self.words) {
+            match entry {
+                Entry::Key { id, fingerprint } => {
+                    terms.push(key(id, &fingerprint));
+                    if fingerprint.len() == OLD_FINGERPRINT_OCTETS {
+                        terms.push(beginning(&Term::Fingerprint(fingerprint)));
+                    }
+                }
+                Entry::UserId { email, text } => {
+                    let whole = user_id(email.as_deref(), Some(&text));
+                    terms.extend(if whole.text.len() <= keyrink_store::Term::OCTETS_MAX {
+                        Some(whole)
+                    } else {
+                        email.map(|email| user_id(Some(&email), None))
+                    });
+                }
+                Entry::Word(word) => terms.push(beginning(&Term::Word(word))),
+            }
+        }
+        terms.retain(|term| term.text.len() <= keyrink_store::Term::OCTETS_MAX);
+        terms
+    }
+}
 
 /// Under which id a certificate is stored.
 pub fn record_id(cert: &Cert) -> RecordId {
     RecordId::new(&cert.id()).expect("an OpenPGP id has 16 to 40 octets")
-}
-
-/// What the store keeps of a verified certificate.
-pub fn record(cert: &Cert, words: bool) -> Record {
-    Record {
-        data: cert.encode(),
-        policy: POLICY_VERSION,
-        terms: store_terms(cert, words),
-        elements: elements(cert),
-    }
-}
-
-/// The elements that stand for a certificate in the reconciled sets.
-pub fn elements(cert: &Cert) -> Vec<Element> {
-    let sks = cert.sks_digest().map(|digest| Element {
-        dataset: SKS,
-        bytes: digest.to_vec(),
-    });
-    sks.into_iter().collect()
-}
-
-/// What a certificate is found by. A user id too long for the store is found by its address only, a word not at all.
-pub fn store_terms(cert: &Cert, words: bool) -> Vec<keyrink_store::Term> {
-    let mut terms = Vec::new();
-    for entry in terms::entries(cert, words) {
-        match entry {
-            Entry::Key { id, fingerprint } => {
-                terms.push(key(id, &fingerprint));
-                if fingerprint.len() == OLD_FINGERPRINT_OCTETS {
-                    terms.push(beginning(&Term::Fingerprint(fingerprint)));
-                }
-            }
-            Entry::UserId { email, text } => {
-                let whole = user_id(email.as_deref(), Some(&text));
-                terms.extend(if whole.text.len() <= keyrink_store::Term::OCTETS_MAX {
-                    Some(whole)
-                } else {
-                    email.map(|email| user_id(Some(&email), None))
-                });
-            }
-            Entry::Word(word) => terms.push(beginning(&Term::Word(word))),
-        }
-    }
-    terms.retain(|term| term.text.len() <= keyrink_store::Term::OCTETS_MAX);
-    terms
 }
 
 /// What the terms begin with that `term` finds.
@@ -164,10 +255,8 @@ pub fn hexadecimal(octets: &[u8]) -> String {
 
 /// What people call a dataset.
 pub fn dataset_name(dataset: Dataset) -> &'static str {
-    match dataset {
-        SKS => "sks",
-        _ => "unknown",
-    }
+    let family = FAMILIES.into_iter().find(|family| family.dataset == dataset);
+    family.map_or("unknown", |family| family.name)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! store is asked, on the caller's thread; inside the transaction there is only merging.
 
 use crate::config::Config;
-use crate::formats::{self, OPENPGP};
+use crate::formats::{self, OPENPGP, Policy};
 use keyrink_openpgp::armor::{self, ArmorError};
 use keyrink_openpgp::cert::{Cert, Component};
 use keyrink_openpgp::explain::Explanation;
@@ -30,8 +30,8 @@ pub struct Ingest {
     pub store: Arc<dyn Store>,
     /// What is kept of them.
     pub limits: Limits,
-    /// Whether words of user ids can be searched for.
-    pub words: bool,
+    /// What is derived from them.
+    pub policy: Policy,
 }
 
 /// A certificate made ready for the store.
@@ -147,7 +147,7 @@ impl Ingest {
         Self {
             store,
             limits,
-            words: config.search.words,
+            policy: Policy::new(config),
         }
     }
 
@@ -238,8 +238,8 @@ impl Ingest {
             realm: OPENPGP,
             ids: prepared.iter().map(|prepared| prepared.id.clone()).collect(),
             decide: {
-                let (prepared, limits, words) = (Arc::clone(prepared), self.limits.clone(), self.words);
-                Box::new(move |at, old| decide(&prepared[at], old, &limits, words))
+                let (prepared, limits, policy) = (Arc::clone(prepared), self.limits.clone(), self.policy);
+                Box::new(move |at, old| decide(&prepared[at], old, &limits, policy))
             },
             notes,
         };
@@ -282,7 +282,7 @@ impl Ingest {
                 reason: "the certificate is larger than this server keeps".to_owned(),
             });
         }
-        let record = formats::record(&cert, self.words);
+        let record = self.policy.record(&cert);
         Ok(Prepared {
             cert,
             id,
@@ -377,7 +377,7 @@ const BARE_OLD_KEYS_MAX: usize = 4;
 /// Dropped parts listed for each certificate.
 const DROPPED_MAX: usize = 100;
 
-fn decide(new: &Prepared, old: Option<&Stored>, limits: &Limits, words: bool) -> Decision {
+fn decide(new: &Prepared, old: Option<&Stored>, limits: &Limits, policy: Policy) -> Decision {
     let takes = |cert: &Cert| {
         let takes = limits.bears(cert);
         new.too_large.store(!takes, Ordering::Relaxed);
@@ -405,7 +405,7 @@ fn decide(new: &Prepared, old: Option<&Stored>, limits: &Limits, words: bool) ->
         tracing::warn!(fingerprint = %merged.key().fingerprint(), "the owner's signatures exceed the limits: not merged");
         return Decision::Keep;
     }
-    let record = formats::record(&merged, words);
+    let record = policy.record(&merged);
     if record.data == old.data {
         Decision::Keep
     } else {

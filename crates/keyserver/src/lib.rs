@@ -9,6 +9,7 @@ pub mod client;
 pub mod config;
 #[doc(hidden)]
 pub mod decoders;
+mod derive;
 mod follow;
 pub mod formats;
 pub mod http;

@@ -26,10 +26,12 @@ mod tree;
 
 use crate::client::hashquery::{Bounds, Fetcher};
 use crate::config::{self, Config};
+use crate::derive::Complete;
+use crate::formats::Policy;
 use crate::http::handoff::blocking;
 use crate::ingest::Ingest;
 use claims::Claims;
-use dataset::Set;
+use dataset::{Kinds, Set};
 use keyrink_recon::tree::Unavailable;
 use keyrink_store::{Store, Vector};
 use partner::Partner;
@@ -47,6 +49,8 @@ pub(crate) struct Node {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) ingest: Ingest,
     pub(crate) fetcher: Fetcher,
+    /// What every record is derived by.
+    complete: Complete,
     pub(crate) sets: Vec<Arc<dyn Set>>,
     pub(crate) claims: Arc<Claims>,
     /// Where partners fetch.
@@ -71,6 +75,7 @@ pub struct Peers {
 impl Node {
     /// A node that calls nobody yet.
     pub(crate) fn new(config: &Config, store: Arc<dyn Store>) -> Self {
+        let policy = Policy::new(config);
         let own = config.http.listen.first().map(SocketAddr::port);
         let announced = config.peers.http_port.map(std::num::NonZeroU16::get);
         let addresses = config.peers.listen.iter().map(SocketAddr::ip);
@@ -85,7 +90,8 @@ impl Node {
                 certificate,
                 answer: ANSWER_OCTETS.max(certificate),
             }),
-            sets: dataset::sets(&store),
+            complete: Complete::of(&*store, policy),
+            sets: dataset::sets(&store, policy),
             claims: Arc::default(),
             http_port: announced.or(own).unwrap_or(HKP_PORT),
             addresses: addresses.filter(|address| !address.is_unspecified()).collect(),
@@ -95,6 +101,11 @@ impl Node {
             partners: RwLock::default(),
             store,
         }
+    }
+
+    /// The datasets that can be reconciled now.
+    pub(crate) fn kinds(&self) -> Kinds {
+        Kinds::of(self.complete.policy())
     }
 
     /// Everybody to reconcile with.
@@ -127,6 +138,11 @@ impl Peers {
         tokio::spawn(gossip::watch(Arc::clone(&peers.node)));
         tokio::spawn(keep(Arc::clone(&peers.node)));
         Ok(peers)
+    }
+
+    /// What every record is derived by, to be kept current.
+    pub(crate) fn complete(&self) -> Complete {
+        self.node.complete.clone()
     }
 
     fn listen(&self, address: SocketAddr) -> io::Result<()> {

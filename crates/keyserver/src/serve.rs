@@ -2,7 +2,9 @@
 
 use crate::admin::progress::Progress;
 use crate::config::{self, Config, ConfigError};
+use crate::derive::Deriver;
 use crate::follow::Follower;
+use crate::formats::Policy;
 use crate::http::add::{self, Submissions};
 use crate::http::answer::Answers;
 use crate::http::body::BodyLimits;
@@ -86,6 +88,7 @@ async fn serve(
     }
     let certificate = server.certificate();
     let peers = Peers::start(config, Arc::clone(store))?;
+    let _deriver = Deriver::start(Arc::clone(store), peers.complete())?;
     let (arguments, runtime) = (arguments.clone(), Handle::current());
     let stop = signals::obey(move || {
         // Signals have a thread of their own; partners have their tasks here.
@@ -127,6 +130,7 @@ fn hkp(config: &Config, store: &Arc<dyn Store>) -> Routes {
     let answers = Arc::new(Room::new(config.http.answers_octets.get(), 0));
     let queries = HashQueries {
         store: Arc::clone(store),
+        policy: Policy::new(config),
         limits: BodyLimits {
             octets: hashquery::QUESTION_OCTETS_MAX,
             time: body_time,

@@ -191,31 +191,30 @@ fn a_dump_loads_into_the_same_store() {
 }
 
 #[test]
-fn debian_keyrings_are_dumped_as_sks_has_them() {
+fn debian_keyrings_are_dumped_as_each_family_has_them() {
     let node = Node::new();
     let names = ["keyring", "maintainers", "nonupload", "role-keys"];
     let files = names.map(debian);
     node.load(&files.each_ref().map(|file| file.as_path()));
-    let dump = node.path("dump");
-    node.succeed("dump", &["--dataset", "sks", dump.to_str().unwrap()]);
-    let files = fs::read_dir(&dump).unwrap().map(|file| file.unwrap().path());
-    let keyrings = files.filter(|path| path.extension().is_some_and(|ending| ending == "pgp"));
-    let found: BTreeSet<String> = keyrings
-        .flat_map(|path| entries(&fs::read(path).unwrap()))
-        .map(sks_digest)
-        .collect();
     let table = fs::read_to_string(datasets().join("debian-keyring.tsv")).unwrap();
-    let expected: BTreeSet<String> = table
-        .lines()
-        .skip(1)
-        .filter_map(|line| line.split('\t').nth(1).map(str::to_owned))
-        .collect();
-    assert_eq!(expected.len(), 1178);
-    assert!(
-        found == expected,
-        "{:?}",
-        found.symmetric_difference(&expected).collect::<Vec<_>>()
-    );
+    for (dataset, column) in [("sks", 1), ("hockeypuck", 3)] {
+        let dump = node.path(dataset);
+        node.succeed("dump", &["--dataset", dataset, dump.to_str().unwrap()]);
+        let files = fs::read_dir(&dump).unwrap().map(|file| file.unwrap().path());
+        let keyrings = files.filter(|path| path.extension().is_some_and(|ending| ending == "pgp"));
+        let found: BTreeSet<String> = keyrings
+            .flat_map(|path| entries(&fs::read(path).unwrap()))
+            .map(sks_digest)
+            .collect();
+        let digests = table.lines().skip(1).map(|line| line.split('\t').nth(column).unwrap());
+        let stored = digests.filter(|digest| *digest != "-");
+        let expected: BTreeSet<String> = stored.map(str::to_owned).collect();
+        assert!(
+            found == expected,
+            "{dataset}: {:?}",
+            found.symmetric_difference(&expected).collect::<Vec<_>>()
+        );
+    }
 }
 
 #[test]
@@ -380,7 +379,7 @@ fn words_are_found_after_a_rebuild() {
     let without = node.check();
     let config = node.file("keyrink.toml", b"[search]\nwords = true\n");
     let config = ["--config", config.to_str().unwrap()];
-    assert_eq!(node.run("check", &config).code, Some(1), "the words are missing");
+    assert!(node.succeed("check", &config).contains("outdated      2 "));
     node.succeed("rebuild", &config);
     let server = node.serve_with(&[], &config);
     let answer = Client::new(server.http()).get(search).unwrap();

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+use keyrink::formats::Policy;
 use keyrink::ingest::{Ingest, IngestError, Outcome, Report};
 use keyrink_openpgp::policy::Limits;
 use keyrink_store::memory::MemoryStore;
@@ -12,7 +13,7 @@ fn ingest(limits: Limits) -> Ingest {
     Ingest {
         store: Arc::new(MemoryStore::new()),
         limits,
-        words: false,
+        policy: Policy::default(),
     }
 }
 

@@ -38,7 +38,11 @@ fn sks_takes_what_it_refused_in_the_form_of_its_dataset() {
             cert.write(Projection::Sks, &mut octets);
             let version = cert.key().version;
             if version > 4 {
-                assert!(octets.is_empty() && cert.sks_digest().is_none(), "{}", vector["id"]);
+                assert!(
+                    octets.is_empty() && cert.digest(Projection::Sks).is_none(),
+                    "{}",
+                    vector["id"]
+                );
                 skipped += 1;
             } else if let Err(fault) = offer(&mut client, &octets, &cert) {
                 faults.push(format!("{} ({}): {fault}", vector["id"], vector["why"]));
@@ -69,7 +73,7 @@ fn sks_takes_keys_that_are_too_long_for_their_fingerprint() {
         cert.write(Projection::Sks, &mut octets);
         assert!(octets.len() > primary + subkey, "all of it is kept");
         assert_eq!(client.add(&armor(&octets)).unwrap().status, 200);
-        let digest = Digests::from([cert.sks_digest().unwrap().to_vec()]);
+        let digest = Digests::from([cert.digest(Projection::Sks).unwrap().to_vec()]);
         assert_eq!(handed_out(&mut client, &digest), digest, "{primary} {subkey}");
         let long = primary + 6 > usize::from(u16::MAX);
         assert_eq!(cert.id().len(), if long { 28 } else { 20 });
@@ -96,7 +100,7 @@ fn merged(submissions: impl Iterator<Item = Vec<u8>>) -> Vec<Cert> {
 
 /// Submits a projection and asks for it by its digest.
 fn offer(client: &mut Client, octets: &[u8], cert: &Cert) -> Result<(), String> {
-    let digest = cert.sks_digest().ok_or("no digest")?;
+    let digest = cert.digest(Projection::Sks).ok_or("no digest")?;
     let added = client.add(&armor(octets)).map_err(|error| error.to_string())?;
     let target = format!("/pks/lookup?op=hget&options=mr&search={}", hex(&digest));
     let found = client.get(&target).map_err(|error| error.to_string())?;

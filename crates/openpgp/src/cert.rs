@@ -3,7 +3,7 @@
 //! A *component* is what signatures attach to: the primary key, a user id, a user attribute or a subkey. A
 //! certificate is its list of components, the primary key first. Packet bodies are never changed. A packet that
 //! occurred several times in the one copy that ever arrived keeps that number (*copies*), because some peers hash
-//! duplicates; merging with a different copy sets it to one.
+//! duplicates; merging with a different copy sets it to one. What Hockeypuck keeps is counted apart (*normal*).
 
 use crate::facts::Facts;
 use crate::packet::key::{Key, KeyError};
@@ -25,8 +25,13 @@ pub struct Component {
     pub body: Box<[u8]>,
     /// How often it occurred.
     pub copies: u32,
+    /// How often it stands in Hockeypuck's normal form of a copy.
+    pub normal: u32,
     /// Its signatures, sorted by body.
     pub signatures: Vec<Attached>,
+    /// Until the copy is judged: if it occurred several times, the places of the signatures of each occurrence, as often
+    /// as they stand there.
+    pub(crate) seats: Vec<Vec<u32>>,
 }
 
 /// A signature in its place.
@@ -36,6 +41,10 @@ pub struct Attached {
     pub body: Box<[u8]>,
     /// How often it occurred in this place.
     pub copies: u32,
+    /// How often it stands in this place in Hockeypuck's normal form of a copy.
+    pub normal: u32,
+    /// The trust packets that stand behind it there.
+    pub trust: Vec<Box<[u8]>>,
     /// What the verifier found.
     pub facts: Facts,
 }
@@ -44,6 +53,15 @@ impl Cert {
     /// Puts components into canonical order and folds equal ones. The first, and no other, must be a primary key, and
     /// have an identity.
     pub fn new(components: Vec<Component>) -> Result<Self, KeyError> {
+        let mut cert = Self::of_copy(components)?;
+        cert.components
+            .iter_mut()
+            .for_each(|component| component.seats = Vec::new());
+        Ok(cert)
+    }
+
+    /// The same of a copy that is yet to be judged: it remembers which signatures stood on which of equal components.
+    pub(crate) fn of_copy(components: Vec<Component>) -> Result<Self, KeyError> {
         let is_primary = |component: &&Component| component.tag == tag::PUBLIC_KEY;
         let primary = components
             .first()
@@ -100,7 +118,9 @@ impl Component {
             tag,
             body: body.into(),
             copies: 1,
+            normal: 1,
             signatures: Vec::new(),
+            seats: Vec::new(),
         }
     }
 
@@ -129,7 +149,11 @@ impl Component {
             .signatures
             .iter()
             .map(|signature| (signature.copies, signature.body.len()));
-        std::iter::once((self.copies, self.body.len())).chain(signatures)
+        let trust = self.signatures.iter().flat_map(|signature| &signature.trust);
+        let trust = trust.map(|packet| (1, packet.len()));
+        std::iter::once((self.copies, self.body.len()))
+            .chain(signatures)
+            .chain(trust)
     }
 }
 
@@ -139,35 +163,84 @@ impl Attached {
         Self {
             body: body.into(),
             copies: 1,
+            normal: 1,
+            trust: Vec::new(),
             facts: Facts::default(),
         }
+    }
+
+    /// It stands in no normal form, and so does what stands behind it.
+    pub(crate) fn leave_normal(&mut self) {
+        self.normal = 0;
+        self.trust = Vec::new();
+    }
+
+    /// Takes in an equal packet of the same place.
+    fn absorb(&mut self, later: &Self) {
+        self.copies = added(self.copies, later.copies);
+        self.normal = added(self.normal, later.normal);
     }
 }
 
 /// More copies of a packet are not counted.
 pub(crate) const COPIES_MAX: u32 = 1 << 20;
 
+fn added(copies: u32, more: u32) -> u32 {
+    copies.saturating_add(more).min(COPIES_MAX)
+}
+
 fn canonical(mut components: Vec<Component>) -> Vec<Component> {
     components.sort_by(|a, b| a.sort_key().cmp(&b.sort_key()));
-    components.dedup_by(|later, first| {
-        let equal = later.sort_key() == first.sort_key();
+    let mut folded: Vec<Component> = Vec::with_capacity(components.len());
+    let mut components = components.into_iter().peekable();
+    while let Some(mut first) = components.next() {
+        let mut later = Vec::new();
+        while let Some(equal) = components.next_if(|equal| equal.sort_key() == first.sort_key()) {
+            first.copies = added(first.copies, equal.copies);
+            first.normal = added(first.normal, equal.normal);
+            later.push(equal.signatures);
+        }
+        if later.is_empty() {
+            fold(&mut first.signatures);
+        } else {
+            later.insert(0, std::mem::take(&mut first.signatures));
+            seat(&mut first, later);
+        }
+        folded.push(first);
+    }
+    folded
+}
+
+fn fold(signatures: &mut Vec<Attached>) {
+    signatures.sort_by(|a, b| a.body.cmp(&b.body));
+    signatures.dedup_by(|later, first| {
+        let equal = later.body == first.body;
         if equal {
-            first.copies = first.copies.saturating_add(later.copies).min(COPIES_MAX);
-            first.signatures.append(&mut later.signatures);
+            first.absorb(later);
         }
         equal
     });
-    for component in &mut components {
-        component.signatures.sort_by(|a, b| a.body.cmp(&b.body));
-        component.signatures.dedup_by(|later, first| {
-            let equal = later.body == first.body;
-            if equal {
-                first.copies = first.copies.saturating_add(later.copies).min(COPIES_MAX);
-            }
-            equal
-        });
+}
+
+/// Gives a component the signatures of all its occurrences, sorted and folded.
+fn seat(component: &mut Component, occurrences: Vec<Vec<Attached>>) {
+    let mut seats = vec![Vec::new(); occurrences.len()];
+    let occurrences = occurrences.into_iter().enumerate();
+    let all = occurrences.flat_map(|(nth, signatures)| signatures.into_iter().map(move |signature| (nth, signature)));
+    let mut all: Vec<_> = all.collect();
+    all.sort_by(|(_, a), (_, b)| a.body.cmp(&b.body));
+    let mut signatures: Vec<Attached> = Vec::with_capacity(all.len());
+    for (nth, signature) in all {
+        let read = signature.normal as usize;
+        match signatures.last_mut() {
+            Some(first) if first.body == signature.body => first.absorb(&signature),
+            _ => signatures.push(signature),
+        }
+        let place = signatures.len() as u32 - 1;
+        seats[nth].extend(std::iter::repeat_n(place, read));
     }
-    components
+    component.signatures = signatures;
+    component.seats = seats;
 }
 
 #[cfg(test)]

@@ -5,8 +5,9 @@
 
 use crate::packet::key::KeyId;
 
-/// Which facts are known by this build. Noted in every record as it is written; nothing reads it yet.
-pub const VERIFIER_VERSION: u8 = 1;
+/// Which facts are known by this build. Noted in every record as it is written; the verdicts of an older one count as
+/// [`Fact::Unverified`].
+pub const VERIFIER_VERSION: u8 = 2;
 
 /// What is known about a signature.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,6 +49,12 @@ pub enum Fact {
     Hard = 1 << 9,
     /// Not looked at: its certificate takes more work than one may. Ends when some copy comes with a verdict.
     Unverified = 1 << 10,
+    /// Hockeypuck believes it to be the owner's, and of a type that belongs there.
+    NormalOwn = 1 << 11,
+    /// Hockeypuck believes it to be somebody else's, and of a type that belongs there.
+    NormalOther = 1 << 12,
+    /// Hockeypuck can't bear it: no copy that holds it has a normal form.
+    Deadly = 1 << 13,
 }
 
 impl Facts {
@@ -81,6 +88,11 @@ impl Facts {
     /// Claims to be the owner's, and nobody can tell whether it is; its clear octets match.
     pub fn own_unverifiable(&self) -> bool {
         self.has(Fact::Own) && self.has(Fact::Fitting) && self.has(Fact::Unverifiable) && self.has(Fact::DigestMatches)
+    }
+
+    /// Does Hockeypuck keep it, given that it keeps what it stands on?
+    pub fn is_normal(&self) -> bool {
+        self.has(Fact::NormalOwn) || self.has(Fact::NormalOther)
     }
 
     /// The stored form of the facts.

@@ -14,6 +14,7 @@ pub mod crypto;
 pub mod digest;
 pub mod explain;
 pub mod facts;
+mod hockeypuck;
 pub mod merge;
 pub mod packet;
 pub mod policy;

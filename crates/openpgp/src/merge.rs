@@ -3,16 +3,19 @@
 //! Associative, commutative and idempotent, so that every node ends with the same certificate whatever came first.
 //! Components that occur in one copy stay as they are. For one that occurs in both, equal copies (duplicates counted)
 //! stay; otherwise the union is taken and each packet counts once. That is what peers do that fold duplicates only
-//! where they merge, and it keeps the laws: per component, the union is an absorbing element.
+//! where they merge, and it keeps the laws: per component, the union is an absorbing element. What stands in Hockeypuck's
+//! normal form is counted apart, by rules of its own (`hockeypuck/normal.rs`).
 
-use crate::cert::{Cert, Component};
+use crate::cert::{Attached, Cert, Component};
+use crate::hockeypuck::normal;
 use std::cmp::Ordering;
 
 /// The union of two copies with the same primary key packet; `None` if the packets differ.
-pub fn merge(a: Cert, b: Cert) -> Option<Cert> {
+pub fn merge(mut a: Cert, mut b: Cert) -> Option<Cert> {
     if a.primary().body != b.primary().body {
         return None;
     }
+    normal::meet(&mut a, &mut b);
     let components = join(
         a.components,
         b.components,
@@ -22,25 +25,26 @@ pub fn merge(a: Cert, b: Cert) -> Option<Cert> {
     Some(Cert { components })
 }
 
-fn merge_component(mut a: Component, b: Component) -> Component {
-    if same_copies(&a, &b) {
-        for (mine, theirs) in a.signatures.iter_mut().zip(&b.signatures) {
-            mine.facts = mine.facts.join(&theirs.facts);
-        }
-        return a;
+fn merge_component(mut a: Component, mut b: Component) -> Component {
+    let same = same_copies(&a, &b);
+    normal::unite(&mut a, &mut b);
+    a.normal = a.normal.max(b.normal);
+    a.signatures = join(a.signatures, b.signatures, |a, b| a.body.cmp(&b.body), merge_signature);
+    if !same {
+        a.copies = 1;
+        a.signatures.iter_mut().for_each(|signature| signature.copies = 1);
     }
-    a.copies = 1;
-    a.signatures = join(
-        a.signatures,
-        b.signatures,
-        |a, b| a.body.cmp(&b.body),
-        |mut a, b| {
-            a.facts = a.facts.join(&b.facts);
-            a
-        },
-    );
-    a.signatures.iter_mut().for_each(|signature| signature.copies = 1);
     a
+}
+
+fn merge_signature(a: Attached, b: Attached) -> Attached {
+    Attached {
+        facts: a.facts.join(&b.facts),
+        normal: a.normal.max(b.normal),
+        // Which one came first is not known to everybody.
+        trust: a.trust.max(b.trust),
+        ..a
+    }
 }
 
 fn same_copies(a: &Component, b: &Component) -> bool {

@@ -3,6 +3,7 @@
 use crate::cert::{Cert, Component};
 use crate::crypto::digest;
 use crate::facts::{Fact, Facts};
+use crate::hockeypuck::normal;
 use crate::packet::tag;
 use crate::project::{is_served, is_served_bound};
 use std::cmp::Reverse;
@@ -270,6 +271,7 @@ fn by_rank<T: Copy>(places: impl Iterator<Item = T>, rank: impl Fn(T) -> Rank) -
 
 fn fold_copies(cert: &mut Cert) {
     for component in &mut cert.components {
+        normal::fold(component);
         component.copies = 1;
         component
             .signatures

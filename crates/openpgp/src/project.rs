@@ -5,7 +5,8 @@
 use crate::cert::{Attached, Cert, Component};
 use crate::digest::{SksDigest, sks_digest};
 use crate::facts::{Fact, Facts};
-use crate::packet::key::Key;
+use crate::hockeypuck::trust;
+use crate::hockeypuck::view::View;
 use crate::packet::signature::kind;
 use crate::packet::{self, tag};
 
@@ -17,89 +18,138 @@ pub enum Projection {
     Served = 1,
     /// What SKS 1.1.6 stores, nothing verified: the largest part of the certificate that its grammar accepts.
     Sks = 1 << 1,
+    /// What Hockeypuck 2.4 stores, its [normal form](crate::cert::Component::normal).
+    Hockeypuck = 1 << 2,
 }
 
 impl Projection {
-    /// Does it show certificates with this primary key at all?
-    fn sees(self, key: &Key<'_>) -> bool {
-        match self {
-            Self::Served => key.canonical,
-            Self::Sks => key.version <= 4,
-        }
-    }
-
-    /// Is this component (other than the primary key) seen?
-    fn keeps(self, key: &Key<'_>, component: &Component) -> bool {
-        match (self, component.tag) {
-            (_, tag::PUBLIC_KEY) => true,
-            (Self::Served, tag::USER_ID) => is_served_bound(component),
-            (Self::Served, tag::PUBLIC_SUBKEY) => {
-                is_served_bound(component) && component.key().is_some_and(|subkey| subkey.canonical)
-            }
-            (Self::Served, _) => false,
-            (Self::Sks, tag::PUBLIC_SUBKEY) => {
-                key.version == 4 && component.key().is_some_and(|subkey| subkey.version <= 4)
-            }
-            (Self::Sks, _) => true,
-        }
-    }
-
-    /// How often a signature appears on a component that is seen.
-    fn copies(self, component: &Component, signature: &Attached) -> u32 {
-        match self {
-            Self::Served if !is_served(&signature.facts) => 0,
-            _ => self.repeats((component.tag, component.copies), signature.copies),
-        }
-    }
-
     /// How often a signature that is seen and occurred `copies` times is shown on a component, of which its tag and how
     /// often it occurred are given. SKS folds duplicates on the primary key, and on whatever occurred twice itself.
     pub(crate) fn repeats(self, component: (u8, u32), copies: u32) -> u32 {
         match (self, component) {
-            (Self::Served, _) | (Self::Sks, (tag::PUBLIC_KEY, _) | (_, 2..)) => 1,
+            (Self::Sks, (tag::PUBLIC_KEY, _) | (_, 2..)) => 1,
             (Self::Sks, _) => copies,
+            _ => 1,
+        }
+    }
+}
+
+/// A projection pointed at a certificate that it shows.
+#[derive(Clone, Copy)]
+struct Lens {
+    projection: Projection,
+    /// Of the primary key.
+    version: u8,
+    /// Hockeypuck's, if it has one.
+    view: Option<View>,
+}
+
+impl Lens {
+    /// Nothing if it shows nothing of this certificate.
+    fn on(cert: &Cert, projection: Projection) -> Option<Self> {
+        let (key, view) = (cert.key(), View::of(cert));
+        let seen = match projection {
+            Projection::Served => key.canonical && cert.is_presentable(),
+            Projection::Sks => key.version <= 4,
+            Projection::Hockeypuck => view.is_some(),
+        };
+        seen.then_some(Self {
+            projection,
+            version: key.version,
+            view,
+        })
+    }
+
+    /// How often a component is shown.
+    fn components(self, component: &Component) -> u32 {
+        let shown = match (self.projection, component.tag) {
+            (Projection::Hockeypuck, _) => return self.view.map_or(0, |view| view.components(component)),
+            (_, tag::PUBLIC_KEY) => true,
+            (Projection::Served, tag::USER_ID) => is_served_bound(component),
+            (Projection::Served, tag::PUBLIC_SUBKEY) => {
+                is_served_bound(component) && component.key().is_some_and(|subkey| subkey.canonical)
+            }
+            (Projection::Served, _) => false,
+            (Projection::Sks, tag::PUBLIC_SUBKEY) => {
+                self.version == 4 && component.key().is_some_and(|subkey| subkey.version <= 4)
+            }
+            (Projection::Sks, _) => true,
+        };
+        u32::from(shown)
+    }
+
+    /// How often a signature appears on a component that is shown.
+    fn signatures(self, component: &Component, signature: &Attached) -> u32 {
+        match self.projection {
+            Projection::Hockeypuck => self.view.map_or(0, |view| view.signatures(component, signature)),
+            Projection::Served if !is_served(&signature.facts) => 0,
+            projection => projection.repeats((component.tag, component.copies), signature.copies),
         }
     }
 }
 
 impl Cert {
-    /// The components that `projection` shows, each with its signatures and how often they appear. Empty if it
-    /// shows nothing of this certificate.
-    pub fn project(
-        &self,
-        projection: Projection,
-    ) -> impl Iterator<Item = (&Component, impl Iterator<Item = (&Attached, u32)>)> {
-        self.shown(projection).map(move |(at, signatures)| {
-            let component = &self.components[at];
-            let shown = signatures.map(move |nth| {
-                let signature = &component.signatures[nth];
-                (signature, projection.copies(component, signature))
-            });
-            (component, shown)
-        })
+    /// The components that `projection` shows. Empty if it shows nothing of this certificate.
+    pub fn project(&self, projection: Projection) -> impl Iterator<Item = &Component> {
+        self.shown(projection).map(|(at, _)| &self.components[at])
     }
 
     /// Places of the components that `projection` shows, each with the places of its signatures that it shows.
     pub(crate) fn shown(&self, projection: Projection) -> impl Iterator<Item = (usize, impl Iterator<Item = usize>)> {
-        let key = self.key();
-        let seen = projection.sees(&key) && (projection != Projection::Served || self.is_presentable());
+        self.counted(projection)
+            .map(|(at, _, signatures)| (at, signatures.map(|(nth, _)| nth)))
+    }
+
+    /// The same with how often each is shown.
+    fn counted(
+        &self,
+        projection: Projection,
+    ) -> impl Iterator<Item = (usize, u32, impl Iterator<Item = (usize, u32)>)> {
+        let lens = Lens::on(self, projection);
         let components = self.components.iter().enumerate();
-        let kept = components.filter(move |(_, component)| seen && projection.keeps(&key, component));
-        kept.map(move |(at, component)| {
+        let counted = components.filter_map(move |(at, component)| {
+            let lens = lens?;
+            let copies = lens.components(component);
             let signatures = component.signatures.iter().enumerate();
-            let shown = signatures.filter(move |(_, signature)| projection.copies(component, signature) > 0);
-            (at, shown.map(|(nth, _)| nth))
-        })
+            let signatures = signatures.map(move |(nth, signature)| (nth, lens.signatures(component, signature)));
+            Some((at, copies, signatures.filter(|(_, copies)| *copies > 0)))
+        });
+        counted.filter(|(_, copies, _)| *copies > 0)
+    }
+
+    /// Types and bodies of the packets that `projection` shows, in the order in which they are sent.
+    pub fn packets(&self, projection: Projection) -> Vec<(u8, &[u8])> {
+        let mut packets = Vec::new();
+        for (at, copies, signatures) in self.counted(projection) {
+            let component = &self.components[at];
+            let mut signatures: Vec<_> = signatures
+                .map(|(nth, copies)| (&component.signatures[nth], copies))
+                .collect();
+            // Whoever reads a component that stands here several times wants each bound by a signature of its own.
+            for _ in 1..copies {
+                packets.push((component.tag, &*component.body));
+                let binds =
+                    |(attached, copies): &&mut (&Attached, u32)| *copies > 0 && attached.facts.has(Fact::NormalOwn);
+                if let Some((attached, copies)) = signatures.iter_mut().find(binds) {
+                    packets.push((tag::SIGNATURE, &*attached.body));
+                    *copies -= 1;
+                }
+            }
+            packets.push((component.tag, &*component.body));
+            for (attached, copies) in signatures {
+                packets.extend((0..copies).map(|_| (tag::SIGNATURE, &*attached.body)));
+                if projection == Projection::Hockeypuck {
+                    packets.extend(attached.trust.iter().map(|trust| (tag::TRUST, &**trust)));
+                }
+            }
+        }
+        packets
     }
 
     /// The packets that `projection` shows, with headers, ready to be sent. Nothing if it shows nothing.
     pub fn write(&self, projection: Projection, out: &mut Vec<u8>) {
-        for (component, signatures) in self.project(projection) {
-            packet::write(out, component.tag, &component.body);
-            for (signature, copies) in signatures {
-                (0..copies).for_each(|_| packet::write(out, tag::SIGNATURE, &signature.body));
-            }
-        }
+        let packets = self.packets(projection);
+        packets.iter().for_each(|(tag, body)| packet::write(out, *tag, body));
     }
 
     /// All that is kept, duplicates included: reading it gives this certificate again.
@@ -113,16 +163,15 @@ impl Cert {
         }
     }
 
-    /// The digest that an SKS peer has for this certificate; `None` if SKS would hold nothing of it.
-    pub fn sks_digest(&self) -> Option<SksDigest> {
-        let mut packets = Vec::new();
-        for (component, signatures) in self.project(Projection::Sks) {
-            packets.push((component.tag, &*component.body));
-            for (signature, copies) in signatures {
-                packets.extend((0..copies).map(|_| (tag::SIGNATURE, &*signature.body)));
-            }
-        }
-        (!packets.is_empty()).then(|| sks_digest(packets))
+    /// The digest by which peers that see certificates through `projection` know this one; `None` if they would hold
+    /// nothing of it.
+    pub fn digest(&self, projection: Projection) -> Option<SksDigest> {
+        let packets = self.packets(projection);
+        let digested = packets.iter().filter_map(|(tag, body)| match *tag {
+            tag::TRUST => trust::digested(body).map(|body| (tag::TRUST, body)),
+            tag => Some((tag, *body)),
+        });
+        (!packets.is_empty()).then(|| sks_digest(digested))
     }
 
     /// Does any self-signature say that somebody holds the key? Without one there is nothing to show to users.

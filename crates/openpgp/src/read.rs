@@ -3,6 +3,7 @@
 //! Never fails as a whole. Whatever is read stays read; the rest is reported with its place and reason.
 
 use crate::cert::{Attached, Cert, Component};
+use crate::hockeypuck::{self, COPY_OCTETS_MAX};
 use crate::packet::key::{Key, KeyError};
 use crate::packet::{self, Frame, FrameError, Frames, tag};
 use crate::policy::Limits;
@@ -143,10 +144,70 @@ enum State {
         packets: u64,
         octets: u64,
         attach: bool,
+        normal: Normal,
         offset: usize,
     },
     /// Behind something refused: everything up to the next key belongs to it.
     Skip,
+}
+
+/// How Hockeypuck reads the same certificate. Where it attaches a signature to something else than everybody, the
+/// signature is not read there.
+struct Normal {
+    /// Signatures attach to the last component.
+    attach: bool,
+    /// What stands behind the last packet that it knows belongs to that.
+    follow: bool,
+    octets: u64,
+    /// It does not take the copy.
+    lost: bool,
+}
+
+impl Normal {
+    fn new(octets: usize) -> Self {
+        Self {
+            attach: !hockeypuck::passes_over(tag::PUBLIC_KEY, octets),
+            follow: true,
+            octets: octets as u64,
+            lost: hockeypuck::passes_over(tag::PUBLIC_KEY, octets),
+        }
+    }
+
+    /// How often (once or not at all) it reads a packet where everybody does.
+    fn take(&mut self, frame: &Frame<'_>, components: &mut [Component]) -> u32 {
+        if hockeypuck::passes_over(frame.tag, frame.body.len()) {
+            self.attach &= !matches!(frame.tag, tag::USER_ID | tag::USER_ATTRIBUTE | tag::PUBLIC_SUBKEY);
+            return 0;
+        }
+        self.octets += frame.body.len() as u64;
+        self.lost |= self.octets > COPY_OCTETS_MAX;
+        match frame.tag {
+            tag::SIGNATURE => return u32::from(self.attach),
+            tag::MARKER => return 0,
+            tag::TRUST => {
+                self.lost |= !self.follow;
+                self.trust(frame, components);
+                return 0;
+            }
+            tag::USER_ID | tag::PUBLIC_SUBKEY => (self.attach, self.follow) = (true, true),
+            _ => (self.attach, self.follow) = (false, false),
+        }
+        u32::from(self.attach)
+    }
+
+    /// A trust packet belongs to the last signature that can be read.
+    fn trust(&self, frame: &Frame<'_>, components: &mut [Component]) {
+        let Some(component) = components
+            .last_mut()
+            .filter(|_| self.attach && hockeypuck::trust::is_read(&frame.body))
+        else {
+            return;
+        };
+        let mut signatures = component.signatures.iter_mut().rev();
+        if let Some(parent) = signatures.find(|attached| hockeypuck::signature::read(&attached.body).is_ok()) {
+            parent.trust.push(frame.body.as_ref().into());
+        }
+    }
 }
 
 impl Reader<'_> {
@@ -177,6 +238,7 @@ impl Reader<'_> {
             packets: 1,
             octets: body.len() as u64,
             attach: true,
+            normal: Normal::new(body.len()),
             offset,
         };
     }
@@ -199,11 +261,13 @@ impl Reader<'_> {
             packets,
             octets,
             attach,
+            normal,
             offset,
         } = &mut self.state
         else {
             return;
         };
+        let reads = normal.take(frame, components);
         *packets += 1;
         *octets += frame.body.len() as u64;
         // Long certificates are read whole and trimmed later; this only keeps memory in proportion to the input.
@@ -229,14 +293,20 @@ impl Reader<'_> {
             tag::SIGNATURE if !*attach => drop(DropReason::Orphan),
             tag::SIGNATURE => {
                 let component = components.last_mut().expect("an open certificate has its primary key");
-                component.signatures.push(Attached::new(&frame.body));
+                component.signatures.push(Attached {
+                    normal: reads,
+                    ..Attached::new(&frame.body)
+                });
             }
             tag::USER_ID | tag::USER_ATTRIBUTE | tag::PUBLIC_SUBKEY => {
-                components.push(Component::new(frame.tag, &frame.body));
+                components.push(Component {
+                    normal: reads,
+                    ..Component::new(frame.tag, &frame.body)
+                });
                 *attach = true;
             }
             _ => {
-                *attach = false;
+                *attach &= hockeypuck::passes_over(frame.tag, frame.body.len());
                 drop(DropReason::Foreign);
             }
         }
@@ -264,15 +334,17 @@ impl Reader<'_> {
 
     fn close(&mut self) {
         let State::Open {
-            components,
+            mut components,
             dropped,
+            normal,
             offset,
             ..
         } = std::mem::replace(&mut self.state, State::Start)
         else {
             return;
         };
-        match Cert::new(components) {
+        components[0].normal = u32::from(!normal.lost);
+        match Cert::of_copy(components) {
             Ok(cert) => self.keyring.certs.push(Incoming { cert, dropped }),
             Err(error) => self.refuse(offset, error.into()),
         }

@@ -51,7 +51,7 @@ pub fn entries(cert: &Cert, words_too: bool) -> Vec<Entry> {
         });
     };
     push_key(&cert.key());
-    let shown = || cert.project(Projection::Served).map(|(component, _)| component);
+    let shown = || cert.project(Projection::Served);
     shown()
         .filter_map(|component| component.key())
         .for_each(|key| push_key(&key));

@@ -9,15 +9,20 @@
 //! is stored with the fact [`Fact::Unverified`]: peers get it, users don't. When the certificate comes again, the
 //! verdicts in the store cost nothing, and the bound is spent on what was left over.
 
+mod belief;
 mod hashing;
+mod old_key;
 
 use crate::cert::{Attached, Cert, Component};
 use crate::crypto::digest::Digest;
 use crate::crypto::{Check, KeyUnusable, Verifier};
 use crate::facts::{Fact, Facts};
+use crate::hockeypuck::signature::Unread;
+use crate::hockeypuck::{self, normal};
 use crate::packet::key::{Fingerprint, Key, KeyId};
 use crate::packet::signature::{Signature, kind};
 use crate::packet::tag;
+use belief::NeedsConsent;
 use hashing::{Begun, Place};
 
 /// Finds the facts about all signatures of `cert`. Those that `known`, an older copy, has in the same place are
@@ -46,6 +51,7 @@ pub fn verify(cert: &mut Cert, known: Option<&Cert>) {
             attached.facts.note(Fact::Witnessed, witnessed);
         }
     }
+    normal::judge(cert);
 }
 
 /// Where in `cert` a signature that came alone belongs: the component over which its clear octets fit and which its
@@ -121,6 +127,16 @@ struct Claim {
     digest: Digest,
     /// Its clear octets fit.
     matches: bool,
+    /// If it is valid, Hockeypuck believes it too, perhaps only with the subkey's consent.
+    normal: Option<NeedsConsent>,
+}
+
+/// What verifying a [`Claim`] found.
+struct Verdict {
+    /// What the primary key says.
+    check: Check,
+    /// What the subkey says, if it was asked.
+    consent: Option<Check>,
 }
 
 /// The primary key, made ready for verification when it is first needed.
@@ -156,26 +172,28 @@ impl<'a> Owner<'a> {
         let Some(signature) = Signature::read(&attached.body) else {
             return facts;
         };
-        let Ok((check, missing)) = self.verdict(component, &signature, claim) else {
+        let Ok(Verdict { check, consent }) = self.verdict(component, &signature, claim) else {
             facts.note(Fact::Unverified, true);
             return facts;
         };
+        let binds = signature.kind == kind::SUBKEY_BINDING;
+        let believed = claim
+            .normal
+            .is_some_and(|needs| check == Check::Valid && (!needs.0 || consent == Some(Check::Valid)));
         facts.note(Fact::Own, check == Check::Valid);
         facts.note(Fact::Valid, check == Check::Valid);
         facts.note(Fact::Unverifiable, check == Check::Unsupported);
-        facts.note(Fact::BackSignatureMissing, missing);
+        facts.note(Fact::BackSignatureMissing, binds && consent == Some(Check::Invalid));
+        facts.note(Fact::NormalOwn, believed);
         facts
     }
 
-    /// What the primary key says, and whether the subkey's consent is missing.
-    fn verdict(
-        &mut self,
-        component: &Component,
-        signature: &Signature<'_>,
-        claim: &Claim,
-    ) -> Result<(Check, bool), Spent> {
+    fn verdict(&mut self, component: &Component, signature: &Signature<'_>, claim: &Claim) -> Result<Verdict, Spent> {
         if !claim.matches && signature.version != 4 {
-            return Ok((Check::Invalid, false));
+            return Ok(Verdict {
+                check: Check::Invalid,
+                consent: None,
+            });
         }
         let key = self.key;
         let verifier = self
@@ -194,25 +212,37 @@ impl<'a> Owner<'a> {
             Err(KeyUnusable::Unsupported) => Check::Unsupported,
             Err(KeyUnusable::Malformed) => Check::Invalid,
         };
-        let needs_consent =
-            check == Check::Valid && signature.kind == kind::SUBKEY_BINDING && needs_back_signature(signature);
-        let missing = needs_consent && !self.has_back_signature(component, signature)?;
-        Ok((check, missing))
+        let asked = match claim.normal {
+            Some(NeedsConsent(true)) => true,
+            _ => signature.kind == kind::SUBKEY_BINDING && needs_back_signature(signature),
+        };
+        let consent = if check == Check::Valid && asked {
+            Some(self.back_signature(component, signature)?)
+        } else {
+            None
+        };
+        Ok(Verdict { check, consent })
     }
 
-    fn has_back_signature(&mut self, component: &Component, binding: &Signature<'_>) -> Result<bool, Spent> {
+    /// What the subkey says. Of a version 6 signature the clear octets must fit.
+    fn back_signature(&mut self, component: &Component, binding: &Signature<'_>) -> Result<Check, Spent> {
         let embedded = binding.embedded.and_then(Signature::read);
         let Some((signature, subkey)) = embedded.zip(component.key()) else {
-            return Ok(false);
+            return Ok(Check::Invalid);
         };
+        if signature.kind != kind::PRIMARY_BINDING {
+            return Ok(Check::Invalid);
+        }
         let digest = Place::new(component).digest(&signature, &mut self.begun, &mut self.work)?;
         let verifier = Verifier::new(subkey.algorithm, subkey.material).ok();
         let Some((digest, verifier)) = digest.zip(verifier) else {
-            return Ok(false);
+            return Ok(Check::Invalid);
         };
+        if signature.version == 6 && digest.as_bytes()[..2] != signature.digest_prefix {
+            return Ok(Check::Invalid);
+        }
         self.work.open(&verifier)?;
-        let check = verifier.verify(signature.algorithm, signature.hash, digest.as_bytes(), signature.value);
-        Ok(signature.kind == kind::PRIMARY_BINDING && check != Check::Invalid)
+        Ok(verifier.verify(signature.algorithm, signature.hash, digest.as_bytes(), signature.value))
     }
 }
 
@@ -249,10 +279,12 @@ fn look(owner: &mut Owner<'_>, component: &mut Component, known: Option<&Compone
             continue;
         }
         attached.facts = Facts::default();
+        let read = hockeypuck::signature::read(&attached.body);
+        attached.facts.note(Fact::Deadly, read == Err(Unread::Deadly));
         let Some(signature) = Signature::read(&attached.body) else {
             continue;
         };
-        attached.facts = claims_of(&signature, component.tag);
+        attached.facts = claims_of(&signature, component.tag, attached.facts);
         let own = owner.is_issuer_of(&signature);
         attached.facts.note(Fact::Own, own);
         // Whatever the digest of a signature that does not belong here, nobody will see it.
@@ -265,13 +297,15 @@ fn look(owner: &mut Owner<'_>, component: &mut Component, known: Option<&Compone
             None => Err(Spent),
         };
         *room = room.saturating_sub(1);
-        let Ok(digest) = digest else {
+        let belief = owner.belief(component, &signature, read.ok());
+        let (Ok(digest), Ok(belief)) = (digest, belief) else {
             attached.facts.note(Fact::Unverified, true);
             continue;
         };
         let matches = digest.is_some_and(|digest| digest.as_bytes()[..2] == signature.digest_prefix);
         attached.facts.note(Fact::DigestMatches, matches);
         attached.facts.note(Fact::Unverifiable, digest.is_none());
+        let normal = belief.note(&mut attached.facts, matches);
         let anonymous = signature.issuers.is_empty() && signature.issuer_fingerprints.is_empty();
         if let Some(digest) = digest.filter(|_| own || anonymous && matches) {
             claim(Claim {
@@ -279,15 +313,15 @@ fn look(owner: &mut Owner<'_>, component: &mut Component, known: Option<&Compone
                 nth,
                 digest,
                 matches,
+                normal,
             });
         }
     }
     component.signatures = signatures;
 }
 
-/// What the packet says of itself.
-fn claims_of(signature: &Signature<'_>, component: u8) -> Facts {
-    let mut facts = Facts::default();
+/// What the packet says of itself, with what is known of it already.
+fn claims_of(signature: &Signature<'_>, component: u8, mut facts: Facts) -> Facts {
     facts.kind = signature.kind;
     facts.created = signature.claims.created.unwrap_or_default();
     facts.expires = signature.expires().unwrap_or_default();

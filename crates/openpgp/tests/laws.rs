@@ -56,10 +56,8 @@ fn bound(cert: &Cert) -> Cert {
         component.tag == tag::PUBLIC_KEY || component.signatures.iter().any(|signature| signature.facts.own_valid())
     };
     let components = cert.components().iter().filter(owned).map(|component| {
-        let mut single = Component {
-            signatures: component.signatures.clone(),
-            ..Component::new(component.tag, &component.body)
-        };
+        let mut single = Component::new(component.tag, &component.body);
+        single.signatures.clone_from(&component.signatures);
         single.signatures.iter_mut().for_each(|signature| signature.copies = 1);
         single
     });
@@ -131,7 +129,7 @@ proptest! {
         let back = Cert::decode(&stored).unwrap();
         prop_assert_eq!(back.encode(), stored.clone());
         prop_assert_eq!(&back, &a);
-        for projection in [Projection::Served, Projection::Sks] {
+        for projection in [Projection::Served, Projection::Sks, Projection::Hockeypuck] {
             let (mut direct, mut from_store) = (Vec::new(), Vec::new());
             a.write(projection, &mut direct);
             keyrink_openpgp::stored::write_projection(&stored, projection, &mut from_store).unwrap();
@@ -161,15 +159,9 @@ proptest! {
 
 #[test]
 fn a_number_of_copies_that_cannot_be_is_damage() {
-    let component = Component {
-        copies: 1 << 20,
-        ..Component::new(tag::USER_ID, b"a")
-    };
     let of = |copies| {
-        let component = Component {
-            copies,
-            ..component.clone()
-        };
+        let mut component = Component::new(tag::USER_ID, b"a");
+        component.copies = copies;
         let cert = Cert::new(vec![Component::new(tag::PUBLIC_KEY, &KEY), component]).unwrap();
         Cert::decode(&cert.encode())
     };

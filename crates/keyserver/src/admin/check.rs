@@ -4,11 +4,12 @@ use super::derived::compare;
 use super::progress::Progress;
 use super::{AdminError, open_to_read};
 use crate::cli;
-use crate::formats::{self, OPENPGP, SKS};
+use crate::formats::{self, FAMILIES, Family, OPENPGP, Policy};
 use crate::peers::dataset::{Saved, Total};
 use keyrink_openpgp::cert::Cert;
-use keyrink_store::{Store, Stored};
+use keyrink_store::{Dataset, Store, Stored};
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -16,8 +17,9 @@ use std::sync::Arc;
 pub fn run(arguments: &cli::Check) -> Result<(), AdminError> {
     let config = arguments.source.configuration()?;
     let store: Arc<dyn Store> = Arc::new(open_to_read(&config)?);
-    let mut report = check(&*store, config.search.words, &Progress::for_terminal)?;
-    for tree in crate::peers::dataset::sets(&store) {
+    let policy = Policy::new(&config);
+    let mut report = check(&*store, policy, &Progress::for_terminal)?;
+    for tree in crate::peers::dataset::sets(&store, policy) {
         let (name, checked) = (tree.kind().name, tree.check()?);
         report.difference_count += checked.wrong.len() as u64;
         report.differences.extend(checked.wrong);
@@ -54,10 +56,10 @@ pub struct CheckReport {
     pub records: u64,
     /// Rows of the term table.
     pub terms: u64,
-    /// Rows of the element table in dataset `sks`.
-    pub sks_elements: u64,
-    /// XOR of all digests in dataset `sks`.
-    pub sks_xor: [u8; 16],
+    /// Each dataset that is kept, or that has elements.
+    pub datasets: Vec<DatasetReport>,
+    /// Certificates that another policy derived from than is configured now.
+    pub outdated: u64,
     /// For each dataset a part of its tree's sums, which servers show as `keyrink_tree_sum`.
     pub sums: Vec<(&'static str, u64)>,
     /// Differences, in words; the first of them.
@@ -66,20 +68,31 @@ pub struct CheckReport {
     pub difference_count: u64,
 }
 
+/// One dataset.
+#[derive(Debug, PartialEq, Eq)]
+pub struct DatasetReport {
+    /// Its name.
+    pub name: &'static str,
+    /// Rows of the element table.
+    pub elements: u64,
+    /// XOR of all digests.
+    pub xor: [u8; 16],
+}
+
 /// Compares everything in one consistent view.
-pub fn check(store: &dyn Store, words: bool, progress: &dyn Fn(u64) -> Progress) -> Result<CheckReport, AdminError> {
+pub fn check(store: &dyn Store, policy: Policy, progress: &dyn Fn(u64) -> Progress) -> Result<CheckReport, AdminError> {
     let snapshot = store.snapshot()?;
     let counted = snapshot.count(OPENPGP)?;
     let progress = progress(counted);
-    let report = RefCell::new(CheckReport::default());
+    let report = RefCell::new(CheckReport::begin());
     let rows = compare(
         &*snapshot,
-        words,
+        policy,
         &mut |stored| {
             let mut report = report.borrow_mut();
             report.records += 1;
             progress.at(report.records, report.records);
-            report.certificate(stored)
+            report.certificate(stored, policy)
         },
         &mut |wrong| {
             report.borrow_mut().differ(|| wrong.to_string());
@@ -93,7 +106,7 @@ pub fn check(store: &dyn Store, words: bool, progress: &dyn Fn(u64) -> Progress)
         report.differ(|| format!("the writers count {counted} certificates, {found} are there"));
     }
     report.terms = rows.terms;
-    report.sks_elements = rows.elements.get(&SKS).copied().unwrap_or(0);
+    report.count(&rows.elements, policy);
     Ok(report)
 }
 
@@ -101,6 +114,28 @@ pub fn check(store: &dyn Store, words: bool, progress: &dyn Fn(u64) -> Progress)
 const DIFFERENCES_MAX: usize = 100;
 
 impl CheckReport {
+    fn begin() -> Self {
+        let dataset = |family: &Family| DatasetReport {
+            name: family.name,
+            elements: 0,
+            xor: [0; 16],
+        };
+        Self {
+            datasets: FAMILIES.map(dataset).into(),
+            ..Self::default()
+        }
+    }
+
+    /// Takes the numbers of rows; datasets without any that are not kept need no mention.
+    fn count(&mut self, rows: &BTreeMap<Dataset, u64>, policy: Policy) {
+        for (report, family) in self.datasets.iter_mut().zip(FAMILIES) {
+            report.elements = rows.get(&family.dataset).copied().unwrap_or_default();
+        }
+        let kept = |name| policy.families().any(|family| family.name == name);
+        self.datasets
+            .retain(|dataset| dataset.elements > 0 || kept(dataset.name));
+    }
+
     fn differ(&mut self, difference: impl FnOnce() -> String) {
         self.difference_count += 1;
         if self.differences.len() < DIFFERENCES_MAX {
@@ -109,7 +144,7 @@ impl CheckReport {
     }
 
     /// The certificate of a record, if it is readable, stands under its own id and is stored as it would be now.
-    fn certificate(&mut self, stored: &Stored) -> Option<Cert> {
+    fn certificate(&mut self, stored: &Stored, policy: Policy) -> Option<Cert> {
         let id = || formats::hexadecimal(stored.id.as_bytes());
         let Ok(cert) = Cert::decode(&stored.data) else {
             self.differ(|| format!("{}: the record cannot be read", id()));
@@ -118,11 +153,14 @@ impl CheckReport {
         if cert.id() != stored.id.as_bytes() {
             self.differ(|| format!("{}: the record holds another certificate", id()));
         }
-        if stored.policy == formats::POLICY_VERSION && cert.encode() != stored.data {
+        self.outdated += u64::from(stored.policy != policy.number());
+        if stored.policy == policy.number() && cert.encode() != stored.data {
             self.differ(|| format!("{}: what is derived from its packets differs from what is stored", id()));
         }
-        for element in formats::elements(&cert).iter().filter(|element| element.dataset == SKS) {
-            let xor = self.sks_xor.iter_mut().zip(&element.bytes);
+        for element in policy.of_record(stored.policy).elements(&cert) {
+            let datasets = self.datasets.iter_mut().zip(FAMILIES);
+            let of = datasets.filter(|(_, family)| family.dataset == element.dataset);
+            let xor = of.flat_map(|(dataset, _)| dataset.xor.iter_mut().zip(&element.bytes));
             xor.for_each(|(xor, octet)| *xor ^= octet);
         }
         Some(cert)
@@ -136,14 +174,27 @@ impl CheckReport {
 
 impl fmt::Display for CheckReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "certificates  {}", self.records)?;
-        writeln!(f, "terms         {}", self.terms)?;
-        writeln!(f, "sks elements  {}", self.sks_elements)?;
-        writeln!(f, "sks xor       {}", formats::hexadecimal(&self.sks_xor))?;
-        for (name, sum) in &self.sums {
-            writeln!(f, "{:<14}{sum}", format!("{name} sum"))?;
+        let mut lines = vec![
+            ("certificates".to_owned(), self.records.to_string()),
+            ("terms".to_owned(), self.terms.to_string()),
+        ];
+        for dataset in &self.datasets {
+            let name = dataset.name;
+            lines.push((format!("{name} elements"), dataset.elements.to_string()));
+            lines.push((format!("{name} xor"), formats::hexadecimal(&dataset.xor)));
         }
-        writeln!(f, "differences   {}", self.difference_count)?;
+        for (name, sum) in &self.sums {
+            lines.push((format!("{name} sum"), sum.to_string()));
+        }
+        if self.outdated > 0 {
+            let what_to_do = "derived by another policy: a running server does it anew, `keyrink rebuild` at once";
+            lines.push(("outdated".to_owned(), format!("{} ({what_to_do})", self.outdated)));
+        }
+        lines.push(("differences".to_owned(), self.difference_count.to_string()));
+        let width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
+        for (name, value) in lines {
+            writeln!(f, "{name:width$}  {value}")?;
+        }
         self.differences
             .iter()
             .try_for_each(|difference| writeln!(f, "  {difference}"))

@@ -4,7 +4,7 @@
 //! not grow with the store. Only if sums differ are rows compared one by one, to name those that are wrong.
 
 use super::{AdminError, for_each_record};
-use crate::formats::{self, DATASETS, OPENPGP};
+use crate::formats::{self, FAMILIES, OPENPGP, Policy};
 use keyrink_openpgp::cert::Cert;
 use keyrink_store::{Dataset, Derived, Element, RecordId, Snapshot, StoreError, Stored, Term};
 use std::collections::BTreeMap;
@@ -28,20 +28,21 @@ pub(super) struct Rows {
     pub(super) elements: BTreeMap<Dataset, u64>,
 }
 
-/// Compares all rows of a view with all its records. `read` is asked for the certificate of each record, `wrong` is told
+/// Compares all rows of a view with what its records say, each by the policy that it was derived by. `read` is asked for the certificate of each record, `wrong` is told
 /// of each row that differs.
 pub(super) fn compare(
     snapshot: &dyn Snapshot,
-    words: bool,
+    policy: Policy,
     read: &mut dyn FnMut(&Stored) -> Option<Cert>,
     wrong: &mut Visit<'_>,
 ) -> Result<Rows, AdminError> {
     let (mut terms, mut elements) = (Sum::default(), Sum::default());
     for_each_record(snapshot, |stored| {
         if let Some(cert) = read(stored) {
-            let all = formats::store_terms(&cert, words);
+            let policy = policy.of_record(stored.policy);
+            let all = policy.terms(&cert);
             all.iter().for_each(|term| terms.add(&(term, &stored.id)));
-            let all = formats::elements(&cert);
+            let all = policy.elements(&cert);
             all.iter().for_each(|element| elements.add(&(element, &stored.id)));
         }
         Ok(())
@@ -54,7 +55,7 @@ pub(super) fn compare(
         Ok(())
     })?;
     if found != terms {
-        let derive = |cert: &Cert| formats::store_terms(cert, words);
+        let derive = |cert: &Cert, number| policy.of_record(number).terms(cert);
         name(snapshot, &derive, &has_term, &for_each_term, Derived::Term, wrong)?;
     }
     let mut found = Sum::default();
@@ -64,7 +65,7 @@ pub(super) fn compare(
         Ok(())
     })?;
     if found != elements {
-        let derive = formats::elements;
+        let derive = |cert: &Cert, number| policy.of_record(number).elements(cert);
         name(
             snapshot,
             &derive,
@@ -86,7 +87,7 @@ type EachRow<T> =
 /// Names the rows of one table that are missing or too many.
 fn name<T: PartialEq + Clone>(
     snapshot: &dyn Snapshot,
-    derive: &dyn Fn(&Cert) -> Vec<T>,
+    derive: &dyn Fn(&Cert, u32) -> Vec<T>,
     has: &Has<T>,
     each: &EachRow<T>,
     row: fn(T) -> Derived,
@@ -94,7 +95,7 @@ fn name<T: PartialEq + Clone>(
 ) -> Result<(), AdminError> {
     for_each_record(snapshot, |stored| {
         let cert = Cert::decode(&stored.data).ok();
-        for item in cert.iter().flat_map(derive) {
+        for item in cert.iter().flat_map(|cert| derive(cert, stored.policy)) {
             if !has(snapshot, &item, &stored.id)? {
                 wrong(Wrong {
                     id: stored.id.clone(),
@@ -108,8 +109,8 @@ fn name<T: PartialEq + Clone>(
     each(snapshot, &mut |item, id| {
         let record = snapshot.records(OPENPGP, before(id).as_ref(), 1)?;
         let record = record.first().filter(|record| record.id == *id);
-        let cert = record.and_then(|record| Cert::decode(&record.data).ok());
-        match cert.is_some_and(|cert| derive(&cert).contains(item)) {
+        let cert = record.and_then(|record| Some((Cert::decode(&record.data).ok()?, record.policy)));
+        match cert.is_some_and(|(cert, policy)| derive(&cert, policy).contains(item)) {
             true => Ok(()),
             false => wrong(Wrong {
                 id: id.clone(),
@@ -147,7 +148,7 @@ fn for_each_element(
     snapshot: &dyn Snapshot,
     visit: &mut dyn FnMut(&Element, &RecordId) -> Result<(), AdminError>,
 ) -> Result<(), AdminError> {
-    for &dataset in DATASETS {
+    for dataset in FAMILIES.map(|family| family.dataset) {
         let pages = |after: Option<&Row<Vec<u8>>>| snapshot.elements(dataset, after, PAGE);
         for_each_row(&pages, |(bytes, id)| {
             let bytes = bytes.clone();

@@ -7,7 +7,7 @@
 use super::progress::Progress;
 use super::{AdminError, open_to_read};
 use crate::cli;
-use crate::formats::{self, OPENPGP};
+use crate::formats::{self, Family, OPENPGP};
 use keyrink_openpgp::cert::Cert;
 use keyrink_openpgp::crypto::digest::Hasher;
 use keyrink_openpgp::project::Projection;
@@ -50,8 +50,9 @@ pub fn run(arguments: &cli::Dump) -> Result<(), AdminError> {
     let config = arguments.source.configuration()?;
     let view = match arguments.dataset.as_deref() {
         None => View::All,
-        Some("sks") => View::Projected("sks", Projection::Sks),
-        Some(other) => return Err(AdminError::UnknownDataset(other.to_owned())),
+        Some(name) => {
+            View::Projected(formats::family(name).ok_or_else(|| AdminError::UnknownDataset(name.to_owned()))?)
+        }
     };
     let store = open_to_read(&config)?;
     let certificates_per_file = u64::from(arguments.certificates_per_file.get());
@@ -76,8 +77,8 @@ pub fn run(arguments: &cli::Dump) -> Result<(), AdminError> {
 pub enum View {
     /// Everything that is stored.
     All,
-    /// What one kind of peer sees; with the name it has on the command line.
-    Projected(&'static str, Projection),
+    /// What one family of peers sees.
+    Projected(&'static Family),
 }
 
 /// Writes a dump of `store` into the folder `target`, which must be empty or new.
@@ -139,12 +140,12 @@ impl Dumping {
         let mut packets = Vec::with_capacity(stored.data.len());
         match self.view {
             View::All => cert.write_all(&mut packets),
-            View::Projected(_, projection) => cert.write(projection, &mut packets),
+            View::Projected(family) => cert.write(family.projection, &mut packets),
         }
         if packets.is_empty() {
             return Ok(());
         }
-        if let Some(digest) = cert.sks_digest() {
+        if let Some(digest) = cert.digest(Projection::Sks) {
             self.xor.iter_mut().zip(digest).for_each(|(xor, octet)| *xor ^= octet);
         }
         let target = self.target.display().to_string();
@@ -186,7 +187,7 @@ impl Dumping {
         self.close_file()?;
         let dataset = match self.view {
             View::All => "all",
-            View::Projected(name, _) => name,
+            View::Projected(family) => family.name,
         };
         let manifest = Manifest {
             software: concat!("keyrink ", env!("CARGO_PKG_VERSION")).to_owned(),

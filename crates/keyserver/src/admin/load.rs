@@ -10,6 +10,8 @@ use super::source::Source;
 use super::{AdminError, open_store};
 use crate::cli;
 use crate::config::Config;
+use crate::derive::Deriving;
+use crate::formats::Policy;
 use crate::ingest::{self, Ingest, Outcome, Prepared};
 use keyrink_openpgp::read::Keyring;
 use keyrink_store::sqlite::Durability;
@@ -48,7 +50,9 @@ pub fn load(
     progress: &dyn Fn(u64) -> Progress,
 ) -> Result<LoadReport, AdminError> {
     let sources = Source::find(paths).map_err(|error| AdminError::Read(String::new(), error))?;
-    let ingest = Ingest::new(config, store);
+    let ingest = Ingest::new(config, Arc::clone(&store));
+    let deriving = || Deriving::begin(&*store, Policy::new(config));
+    deriving()?.announce()?;
     let mut loading = Loading {
         progress: progress(sources.iter().map(Source::octets).sum()),
         read: Arc::new(AtomicU64::new(0)),
@@ -69,8 +73,10 @@ pub fn load(
     }
     // Only a load that was interrupted leaves notes behind.
     loading.ingest.commit(&Arc::default(), notes)?;
+    // Again: a server may have gone over the records meanwhile, by another policy.
+    deriving()?.announce()?;
     loading.progress.finish();
-    if let Err(error) = crate::peers::dataset::save_trees(&loading.ingest.store) {
+    if let Err(error) = crate::peers::dataset::save_trees(&loading.ingest.store, loading.ingest.policy) {
         tracing::warn!("the sums of the trees could not be saved: {error}");
     }
     Ok(loading.report)

@@ -130,7 +130,7 @@ async fn test(config: &Config, address: &str) -> Result<(), AdminError> {
     let met = session::run(
         stream,
         Role::Calling,
-        partner.settings(node.http_port),
+        partner.settings(node.http_port, &node.kinds()),
         &node.sets,
         |peer| {
             println!("it announces {}", partner::describe(peer));

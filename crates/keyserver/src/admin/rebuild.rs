@@ -10,17 +10,18 @@ use super::derived::compare;
 use super::progress::Progress;
 use super::{AdminError, open_store};
 use crate::cli;
-use crate::formats::{self, OPENPGP};
+use crate::derive::Deriving;
+use crate::formats::{OPENPGP, Policy};
 use keyrink_openpgp::cert::Cert;
 use keyrink_store::sqlite::Durability;
-use keyrink_store::{Batch, Decision, Derived, RecordId, Store, Stored};
+use keyrink_store::{Derived, RecordId, Store};
 use std::fmt;
 
 /// `keyrink rebuild`
 pub fn run(arguments: &cli::Rebuild) -> Result<(), AdminError> {
     let config = arguments.source.configuration()?;
     let store = open_store(&config, Durability::Full)?;
-    let report = rebuild(&store, config.search.words, &Progress::for_terminal)?;
+    let report = rebuild(&store, Policy::new(&config), &Progress::for_terminal)?;
     print!("{report}");
     Ok(())
 }
@@ -41,12 +42,12 @@ pub struct RebuildReport {
 /// Makes everything anew that is derived.
 pub fn rebuild(
     store: &dyn Store,
-    words: bool,
+    policy: Policy,
     progress: &dyn Fn(u64) -> Progress,
 ) -> Result<RebuildReport, AdminError> {
     let mut report = RebuildReport::default();
-    derive_anew(store, words, &progress(store.count(OPENPGP)?), &mut report)?;
-    mend(store, words, &mut report)?;
+    derive_anew(store, policy, &progress(store.count(OPENPGP)?), &mut report)?;
+    mend(store, policy, &mut report)?;
     report.recounted = store.recount(OPENPGP)?;
     crate::peers::dataset::forget_trees(store)?;
     Ok(report)
@@ -54,39 +55,26 @@ pub fn rebuild(
 
 fn derive_anew(
     store: &dyn Store,
-    words: bool,
+    policy: Policy,
     progress: &Progress,
     report: &mut RebuildReport,
 ) -> Result<(), AdminError> {
-    let mut after = None;
-    loop {
-        let page = store.snapshot()?.records(OPENPGP, after.as_ref(), RECORDS)?;
-        let Some(last) = page.last() else { break };
-        after = Some(last.id.clone());
-        let ids = page.iter().map(|stored| stored.id.clone()).collect();
-        let decide = Box::new(move |_, stored: Option<&Stored>| {
-            let cert = stored.and_then(|stored| Cert::decode(&stored.data).ok());
-            cert.map_or(Decision::Keep, |cert| Decision::Put(formats::record(&cert, words)))
-        });
-        store.update(Batch {
-            realm: OPENPGP,
-            ids,
-            decide,
-            notes: Vec::new(),
-        })?;
-        report.records += page.len() as u64;
+    let mut deriving = Deriving::begin(store, policy)?;
+    deriving.restart()?;
+    while !deriving.is_done() {
+        report.records += deriving.step(true)? as u64;
         progress.at(report.records, report.records);
     }
     progress.finish();
     Ok(())
 }
 
-fn mend(store: &dyn Store, words: bool, report: &mut RebuildReport) -> Result<(), AdminError> {
+fn mend(store: &dyn Store, policy: Policy, report: &mut RebuildReport) -> Result<(), AdminError> {
     let snapshot = store.snapshot()?;
     let (mut wrong, mut mended): (Vec<(RecordId, Derived)>, u64) = (Vec::new(), 0);
     compare(
         &*snapshot,
-        words,
+        policy,
         &mut |stored| {
             let cert = Cert::decode(&stored.data).ok();
             report.unreadable += u64::from(cert.is_none());
@@ -127,7 +115,5 @@ impl fmt::Display for RebuildReport {
     }
 }
 
-/// Records in one transaction.
-const RECORDS: usize = 500;
 /// Rows in one transaction.
 const ROWS: usize = 500;

@@ -2,7 +2,8 @@
 //!
 //! Both directions are counted lists of counted strings, four octets big-endian each. SKS reads the answer straight
 //! from the connection: no chunks, no compression, and CR LF behind the list as it sends it itself. A certificate
-//! goes out as the dataset of the digest shows it, and none that SKS 1.1.6 would choke on is part of that dataset.
+//! goes out as the dataset of the digest shows it, and none that a family of peers would choke on is part of its
+//! dataset. A digest that two datasets have stands for the same packets in both.
 
 use super::answer::Client;
 use super::body::{self, BodyLimits};
@@ -10,13 +11,12 @@ use super::handoff::blocking;
 use super::room::{Held, NoRoom, Room};
 use super::routes::Routes;
 use super::throttle::Throttle;
-use crate::formats::{OPENPGP, SKS};
+use crate::formats::{Family, OPENPGP, Policy};
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use keyrink_openpgp::project::Projection;
 use keyrink_openpgp::stored;
 use keyrink_store::{Listed, Store, StoreError};
 use std::sync::Arc;
@@ -25,6 +25,8 @@ use std::sync::Arc;
 pub struct HashQueries {
     /// Where certificates are.
     pub store: Arc<dyn Store>,
+    /// Which datasets are kept.
+    pub policy: Policy,
     /// How much a peer may ask and how long it may take.
     pub limits: BodyLimits,
     /// How often one address may ask.
@@ -99,20 +101,37 @@ enum CollectError {
 
 /// The answer, in room that is had before anything long is read.
 async fn collect(queries: Arc<HashQueries>, room: &mut Held, digests: Vec<Vec<u8>>) -> Result<Vec<u8>, CollectError> {
-    let store = Arc::clone(&queries.store);
-    let mut found = blocking(move || store.by_element(OPENPGP, SKS, &digests)).await?;
+    let (store, policy) = (Arc::clone(&queries.store), queries.policy);
+    let mut found = blocking(move || find(&*store, policy, digests)).await?;
     let mut octets = 0;
-    let fitting = found.iter().take_while(|listed| {
+    let fitting = found.iter().take_while(|(listed, _)| {
         octets += listed.octets;
         octets <= queries.answer_octets
     });
     // One that is longer than any answer goes alone.
     let fitting = fitting.count().max(1);
     found.truncate(fitting);
-    let octets: usize = found.iter().map(|listed| listed.octets).sum();
-    let longest = found.iter().map(|listed| listed.octets).max().unwrap_or_default();
+    let octets: usize = found.iter().map(|(listed, _)| listed.octets).sum();
+    let longest = found.iter().map(|(listed, _)| listed.octets).max().unwrap_or_default();
     room.grow(octets + longest).await?;
     Ok(blocking(move || write_answer(&*queries.store, found, octets)).await?)
+}
+
+/// A certificate that was found, and in which family's dataset.
+type Known = (Listed, &'static Family);
+
+/// The certificates with these digests, each as the first family sees it that knows the digest.
+fn find(store: &dyn Store, policy: Policy, mut digests: Vec<Vec<u8>>) -> Result<Vec<Known>, StoreError> {
+    let mut found = Vec::new();
+    for family in policy.families() {
+        let listed = store.by_element(OPENPGP, family.dataset, &digests)?;
+        found.extend(listed.into_iter().map(|listed| (listed, family)));
+        digests = store.lacking(family.dataset, &digests)?;
+        if digests.is_empty() {
+            break;
+        }
+    }
+    Ok(found)
 }
 
 /// The digests asked for. Strings that are no digests match nothing and are left out, as SKS does.
@@ -140,11 +159,11 @@ fn read_number(input: &mut &[u8]) -> Result<usize, QuestionError> {
 }
 
 /// Writes each certificate right where it stands in the answer. `octets` is about how many that takes.
-fn write_answer(store: &dyn Store, found: Vec<Listed>, octets: usize) -> Result<Vec<u8>, StoreError> {
+fn write_answer(store: &dyn Store, found: Vec<Known>, octets: usize) -> Result<Vec<u8>, StoreError> {
     let mut out = Vec::with_capacity(octets + 4 * found.len() + 6);
     let mut count = 0;
     write_number(&mut out, 0);
-    for Listed { id, .. } in found {
+    for (Listed { id, .. }, family) in found {
         let Some(record) = store
             .get(OPENPGP, std::slice::from_ref(&id))?
             .into_iter()
@@ -155,7 +174,7 @@ fn write_answer(store: &dyn Store, found: Vec<Listed>, octets: usize) -> Result<
         };
         let start = out.len();
         write_number(&mut out, 0);
-        if stored::write_projection(&record.data, Projection::Sks, &mut out).is_ok() {
+        if stored::write_projection(&record.data, family.projection, &mut out).is_ok() {
             count += 1;
             let length = out.len() - start - 4;
             out[start..start + 4].copy_from_slice(&number(length));

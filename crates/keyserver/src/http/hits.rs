@@ -6,7 +6,7 @@
 use super::certificate;
 use super::reply::Problem;
 use super::search::Search;
-use crate::formats::{OPENPGP, SKS, beginning};
+use crate::formats::{FAMILIES, OPENPGP, beginning};
 use keyrink_openpgp::packet::tag;
 use keyrink_openpgp::project::Projection;
 use keyrink_openpgp::stored::{Damaged, Entries, Entry};
@@ -77,11 +77,17 @@ impl Begun {
         })
     }
 
-    /// Begins the only page of what has this digest in SKS.
+    /// Begins the only page of what some family of peers knows by this digest.
     pub(super) fn by_digest(store: &dyn Store, digest: &[u8], bounds: Bounds) -> Result<Self, Problem> {
+        let mut unread = Vec::new();
+        for family in FAMILIES {
+            unread.extend(store.by_element(OPENPGP, family.dataset, &[digest.to_vec()])?);
+        }
+        unread.sort();
+        unread.dedup();
         Ok(Self {
             hits: Hits::default(),
-            unread: store.by_element(OPENPGP, SKS, &[digest.to_vec()])?,
+            unread,
             words: Vec::new(),
             bounds,
         })

@@ -345,7 +345,7 @@ fn octets(digits: &[u8]) -> Option<Vec<u8>> {
 }
 
 fn sks_digest(record: &Stored) -> Result<String, Damaged> {
-    let digest = Cert::decode(&record.data)?.sks_digest().unwrap_or_default();
+    let digest = Cert::decode(&record.data)?.digest(Projection::Sks).unwrap_or_default();
     Ok(hexadecimal(&digest))
 }
 

@@ -5,7 +5,7 @@
 //! fields stand side by side.
 
 use super::tree::Tree;
-use crate::formats;
+use crate::formats::{self, Policy};
 use keyrink_recon::session::{End, FilterSet, Filters, Omission, Outcome, Session, Tally, TreeOffer};
 use keyrink_recon::tree::Unavailable;
 use keyrink_recon::wire::FrameReader;
@@ -28,14 +28,26 @@ pub(crate) struct Kind {
 
 /// What SKS 1.1.6 stores.
 pub(crate) static SKS: Kind = Kind {
-    name: "sks",
-    dataset: formats::SKS,
+    name: formats::SKS.name,
+    dataset: formats::SKS.dataset,
     filters: &["yminsky.dedup,yminsky.merge", "yminsky.dedup", ""],
     unhurried: true,
 };
 
+/// What Hockeypuck 2.4 stores. Its filters name the rules by which it does.
+pub(crate) static HOCKEYPUCK: Kind = Kind {
+    name: formats::HOCKEYPUCK.name,
+    dataset: formats::HOCKEYPUCK.dataset,
+    filters: &[
+        "drop:UAT,drop:hardRevokedCruft,drop:implausible,drop:invalidSelfSig,drop:oldSlhdsaSelfSig,\
+        drop:structuralMartian,drop:unbound,drop:unparseable,schema:application/pgp-keys,\
+        versions:3+4+6+rfc9980,yminsky.dedup,yminsky.merge",
+    ],
+    unhurried: false,
+};
+
 /// Every dataset, the one for strangers first.
-static KINDS: [&Kind; 1] = [&SKS];
+static KINDS: [&Kind; 2] = [&SKS, &HOCKEYPUCK];
 
 /// The name of the tree of the first generation.
 pub(crate) const FIRST_TREE: &str = "openpgp/1";
@@ -138,14 +150,17 @@ impl Found {
 }
 
 /// The sets of this node.
-pub(crate) fn sets(store: &Arc<dyn Store>) -> Vec<Arc<dyn Set>> {
-    let sks = keyrink_recon::dataset::Dataset::v1(SKS.name);
-    vec![Arc::new(Tree::new(&SKS, sks, Arc::clone(store)))]
+pub(crate) fn sets(store: &Arc<dyn Store>, policy: Policy) -> Vec<Arc<dyn Set>> {
+    let set = |kind: &'static Kind| -> Arc<dyn Set> {
+        let dataset = keyrink_recon::dataset::Dataset::v1(kind.name);
+        Arc::new(Tree::new(kind, dataset, Arc::clone(store)))
+    };
+    Kinds::of(policy).0.into_iter().map(set).collect()
 }
 
 /// Saves what makes the next start of a server fast, if much has changed since the last time.
-pub(crate) fn save_trees(store: &Arc<dyn Store>) -> Result<(), Unavailable> {
-    sets(store).iter().try_for_each(|set| {
+pub(crate) fn save_trees(store: &Arc<dyn Store>, policy: Policy) -> Result<(), Unavailable> {
+    sets(store, policy).iter().try_for_each(|set| {
         set.refresh()?;
         set.save()
     })
@@ -168,43 +183,56 @@ pub(crate) fn names() -> impl Iterator<Item = &'static str> {
     KINDS.into_iter().map(|kind| kind.name)
 }
 
-/// The dataset with this name.
-pub(crate) fn by_name(name: &str) -> Option<&'static Kind> {
-    KINDS.into_iter().find(|kind| kind.name == name)
-}
+/// The datasets that this node keeps, the one for strangers first.
+#[derive(Clone, Debug)]
+pub(crate) struct Kinds(Vec<&'static Kind>);
 
-/// The dataset that a peer's filters stand for, if any. Order and repetitions do not count.
-pub(crate) fn by_filters(filters: &str) -> Option<&'static Kind> {
-    let set = |filters: &str| -> std::collections::BTreeSet<String> {
-        filters
-            .split(',')
-            .filter(|filter| !filter.is_empty())
-            .map(str::to_owned)
-            .collect()
-    };
-    let wanted = set(filters);
-    KINDS
-        .into_iter()
-        .find(|kind| kind.filters.iter().any(|filters| set(filters) == wanted))
-}
+impl Kinds {
+    /// Those of a policy.
+    pub(crate) fn of(policy: Policy) -> Self {
+        let kept = |kind: &&Kind| policy.families().any(|family| family.dataset == kind.dataset);
+        Self(KINDS.into_iter().filter(kept).collect())
+    }
 
-/// What to announce: `filters` if given, else what strangers are told. `only` is the one dataset that is meant.
-pub(crate) fn announcement(filters: Option<&str>, overridden: bool, only: Option<&'static Kind>) -> Filters {
-    let meant = only.or_else(|| by_filters(filters?)).unwrap_or(KINDS[0]);
-    let served = KINDS
-        .into_iter()
-        .filter(|kind| only.is_none_or(|only| std::ptr::eq(only, *kind)));
-    let known = served.flat_map(|kind| {
-        kind.filters.iter().map(|filters| FilterSet {
-            filters: (*filters).to_owned(),
-            dataset: kind.name.to_owned(),
-        })
-    });
-    Filters {
-        announced: filters.unwrap_or(meant.filters[0]).to_owned(),
-        dataset: meant.name.to_owned(),
-        mirror: !overridden,
-        known: known.collect(),
+    /// The dataset with this name.
+    pub(crate) fn by_name(&self, name: &str) -> Option<&'static Kind> {
+        self.0.iter().copied().find(|kind| kind.name == name)
+    }
+
+    /// The dataset that a peer's filters stand for, if any. Order and repetitions do not count.
+    pub(crate) fn by_filters(&self, filters: &str) -> Option<&'static Kind> {
+        let set = |filters: &str| -> std::collections::BTreeSet<String> {
+            filters
+                .split(',')
+                .filter(|filter| !filter.is_empty())
+                .map(str::to_owned)
+                .collect()
+        };
+        let wanted = set(filters);
+        let mut kinds = self.0.iter().copied();
+        kinds.find(|kind| kind.filters.iter().any(|filters| set(filters) == wanted))
+    }
+
+    /// What to announce: `filters` if given, else what strangers are told. `only` is the one dataset that is meant.
+    pub(crate) fn announcement(&self, filters: Option<&str>, overridden: bool, only: Option<&'static Kind>) -> Filters {
+        let meant = only.or_else(|| self.by_filters(filters?));
+        let meant = meant.or(self.0.first().copied()).unwrap_or(KINDS[0]);
+        let served = self
+            .0
+            .iter()
+            .filter(|kind| only.is_none_or(|only| std::ptr::eq(only, **kind)));
+        let known = served.flat_map(|kind| {
+            kind.filters.iter().map(|filters| FilterSet {
+                filters: (*filters).to_owned(),
+                dataset: kind.name.to_owned(),
+            })
+        });
+        Filters {
+            announced: filters.unwrap_or(meant.filters[0]).to_owned(),
+            dataset: meant.name.to_owned(),
+            mirror: !overridden,
+            known: known.collect(),
+        }
     }
 }
 
@@ -222,15 +250,36 @@ mod tests {
 
     #[test]
     fn filters_are_sets() {
+        let kinds = Kinds(KINDS.to_vec());
         for filters in ["", "yminsky.merge,,yminsky.dedup", "yminsky.dedup,yminsky.dedup"] {
-            assert_eq!(by_filters(filters).map(|kind| kind.name), Some("sks"), "{filters}");
+            assert_eq!(
+                kinds.by_filters(filters).map(|kind| kind.name),
+                Some("sks"),
+                "{filters}"
+            );
         }
-        assert!(by_filters("yminsky.merge").is_none() && by_name("openpgp/2").is_none());
-        assert_eq!(announcement(None, false, None).announced, "yminsky.dedup,yminsky.merge");
-        let own = announcement(Some("drop:UAT"), true, by_name("sks"));
+        assert!(kinds.by_filters("yminsky.merge").is_none() && kinds.by_name("openpgp/2").is_none());
+        assert_eq!(
+            kinds.announcement(None, false, None).announced,
+            "yminsky.dedup,yminsky.merge"
+        );
+        let own = kinds.announcement(Some("drop:UAT"), true, kinds.by_name("sks"));
         assert_eq!(
             (own.announced.as_str(), own.dataset.as_str(), own.mirror),
             ("drop:UAT", "sks", false)
+        );
+    }
+
+    #[test]
+    fn filters_of_a_dataset_that_is_not_kept_mean_nothing() {
+        let filters = HOCKEYPUCK.filters[0];
+        assert_eq!(filters.split(',').count(), 12);
+        let both = Kinds(KINDS.to_vec());
+        assert_eq!(both.by_filters(filters).map(|kind| kind.name), Some("hockeypuck"));
+        assert!(Kinds(vec![&SKS]).by_filters(filters).is_none());
+        assert_eq!(
+            Kinds(vec![&HOCKEYPUCK]).announcement(None, false, None).announced,
+            filters
         );
     }
 }

@@ -158,9 +158,9 @@ pub(crate) async fn call(node: &Node, partner: &Arc<Partner>) -> bool {
             return false;
         }
     };
-    let settings = partner.settings(node.http_port);
+    let settings = partner.settings(node.http_port, &node.kinds());
     let met = session::run(stream, Role::Calling, settings, &node.sets, |peer| {
-        partner.learn(peer);
+        partner.learn(peer, &node.kinds());
         true
     })
     .await;

@@ -54,16 +54,16 @@ async fn answer(node: &Node, stream: TcpStream, candidates: &[Arc<Partner>]) {
         return;
     };
     partner.enter(Doing::Answering);
-    let settings = partner.settings(node.http_port);
+    let settings = partner.settings(node.http_port, &node.kinds());
     let mut learnt = false;
     let met = session::run(stream, Role::Accepting, settings, &node.sets, |peer| {
         let Some(other) = announcing(candidates, peer).filter(|other| !Arc::ptr_eq(other, &partner)) else {
-            learnt = partner.learn(peer);
+            learnt = partner.learn(peer, &node.kinds());
             return true;
         };
         partner.enter(Doing::Waiting);
         partner = Arc::clone(other);
-        learnt = partner.learn(peer);
+        learnt = partner.learn(peer, &node.kinds());
         let Ok(its) = Arc::clone(&partner.accepting).try_acquire_owned() else {
             return false;
         };

@@ -1,7 +1,7 @@
 //! A partner: who it is, what was learnt about it, and what it owes us.
 
 use super::bucket::Bucket;
-use super::dataset::{self, Kind};
+use super::dataset::{self, Kind, Kinds};
 use super::recovery::Queue;
 use super::status::{self, Doing, Report, Trouble};
 use crate::client::hashquery::Source;
@@ -163,12 +163,14 @@ impl Partner {
     }
 
     /// What to say to it when a session begins.
-    pub(crate) fn settings(&self, http_port: u16) -> Settings {
-        let only = dataset::by_name(&self.config.dataset);
+    pub(crate) fn settings(&self, http_port: u16, kinds: &Kinds) -> Settings {
+        let only = kinds.by_name(&self.config.dataset);
         let report = self.report();
         // What it announced last is what it wants to hear; without a meaning it is of no use.
         let learnt = report.filters.filter(|filters| {
-            dataset::by_filters(filters).is_some_and(|kind| only.is_none_or(|only| std::ptr::eq(kind, only)))
+            kinds
+                .by_filters(filters)
+                .is_some_and(|kind| only.is_none_or(|only| std::ptr::eq(kind, only)))
         });
         let filters = self.config.filters.clone().or(learnt);
         Settings {
@@ -177,7 +179,7 @@ impl Partner {
             trees: dataset::offers(),
             first_tree: dataset::FIRST_TREE.to_owned(),
             realm: dataset::REALM.to_owned(),
-            filters: dataset::announcement(filters.as_deref(), self.config.filters.is_some(), only),
+            filters: kinds.announcement(filters.as_deref(), self.config.filters.is_some(), only),
             dialect: None,
             busy: self.barred(),
             patience: PATIENCE,
@@ -185,7 +187,7 @@ impl Partner {
     }
 
     /// Remembers what it said about itself; true if its filters are new and mean something here.
-    pub(crate) fn learn(&self, peer: &PeerConfig) -> bool {
+    pub(crate) fn learn(&self, peer: &PeerConfig, kinds: &Kinds) -> bool {
         let mut state = self.state();
         let report = &mut state.report;
         report.http_port = peer
@@ -199,7 +201,7 @@ impl Partner {
         new && peer
             .filters
             .as_deref()
-            .is_some_and(|filters| dataset::by_filters(filters).is_some())
+            .is_some_and(|filters| kinds.by_filters(filters).is_some())
     }
 
     /// Where to fetch from, and how fast; `None` as long as its port is not known.
@@ -368,7 +370,7 @@ mod tests {
 
     #[test]
     fn a_bar_falls_when_the_set_is_of_another_size() {
-        let (partner, sks) = (at("127.0.0.1:1", 0.0), dataset::by_name("sks").unwrap());
+        let (partner, sks) = (at("127.0.0.1:1", 0.0), &dataset::SKS);
         for (then, same, other) in [(1000, 1250, 1251), (1000, 750, 749), (0, 0, 1)] {
             partner.note(|report| report.dataset = Some("sks".to_owned()));
             partner.bar("too far", then);
@@ -382,7 +384,7 @@ mod tests {
     #[test]
     fn pauses_have_an_end() {
         let partner = at("127.0.0.1:1", 1e19);
-        let (_, pause) = partner.source(dataset::by_name("sks").unwrap()).unwrap();
+        let (_, pause) = partner.source(&dataset::SKS).unwrap();
         assert_eq!(pause, PAUSE_MAX);
     }
 }

@@ -90,6 +90,15 @@ impl Node {
         self.succeed("check", &[])
     }
 
+    /// The same with settings such as `KEYRINK_SEARCH_WORDS=true`.
+    pub fn check_with(&self, settings: &[String]) -> String {
+        let mut command = self.command("check", &[]);
+        command.envs(settings.iter().map(|setting| setting.split_once('=').unwrap()));
+        let finished = finish(command, b"");
+        assert_eq!(finished.code, Some(0), "{finished:?}");
+        finished.out
+    }
+
     /// Starts the server.
     pub fn serve(&self) -> Keyrink {
         self.serve_with(&[], &[])

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use keyrink::formats::SKS;
+use keyrink::formats::{Family, SKS};
 use keyrink_openpgp::digest::sks_digest;
 use keyrink_store::Store;
 use keyrink_store::sqlite::{Options, SqliteStore};
@@ -132,6 +132,18 @@ impl Reconciling {
             .sum()
     }
 
+    /// Sessions with all partners.
+    pub fn sessions(&self) -> u64 {
+        let reports = self.reports();
+        let all = reports.as_array().unwrap().iter();
+        all.map(|report| report["sessions"].as_u64().unwrap()).sum()
+    }
+
+    /// Its settings, as `env` takes them.
+    pub fn settings(&self) -> Vec<String> {
+        self.settings.clone()
+    }
+
     /// Kibibytes in memory.
     pub fn memory(&self) -> u64 {
         let path = format!("/proc/{}/status", self.server.as_ref().unwrap().id());
@@ -143,13 +155,18 @@ impl Reconciling {
 
 /// All digests of dataset `sks` in a store.
 pub fn digests(data: &Path) -> Digests {
+    digests_of(data, &SKS)
+}
+
+/// All digests by which one family of peers knows what is in a store.
+pub fn digests_of(data: &Path, family: &Family) -> Digests {
     let options = Options {
         read_only: true,
         ..Options::default()
     };
     let store = SqliteStore::open(data, &options).unwrap();
     store
-        .range(SKS, &[], &[0xFF; 16], usize::MAX)
+        .range(family.dataset, &[], &[0xFF; 16], usize::MAX)
         .unwrap()
         .0
         .into_iter()

@@ -249,7 +249,7 @@ impl fmt::Debug for KeyId {
 }
 
 /// Takes a multiprecision integer off the front: its octets as written, and the rest.
-fn integer(input: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(crate) fn integer(input: &[u8]) -> Option<(&[u8], &[u8])> {
     let (bits, rest) = input.split_first_chunk::<2>()?;
     let length = usize::from(u16::from_be_bytes(*bits)).div_ceil(8);
     rest.split_at_checked(length)
@@ -261,8 +261,8 @@ fn material_length(algorithm: u8, input: &[u8]) -> Option<usize> {
         1..=3 => integers(input, 2)?,
         16 | 20 => integers(input, 3)?,
         17 => integers(input, 4)?,
-        18 => octet_string(integers(octet_string(input)?, 1)?)?,
-        19 | 22 => integers(octet_string(input)?, 1)?,
+        18 => octet_string(integers(octet_string(input)?.1, 1)?)?.1,
+        19 | 22 => integers(octet_string(input)?.1, 1)?,
         25 | 27 | 32 | 33 => input.get(32..)?,
         26 => input.get(56..)?,
         28 => input.get(57..)?,
@@ -280,13 +280,13 @@ fn integers(input: &[u8], count: usize) -> Option<&[u8]> {
     (0..count).try_fold(input, |rest, _| integer(rest).map(|(_, rest)| rest))
 }
 
-/// Skips an object identifier or a KDF field: one octet of length, then the octets. 0 and 255 are reserved.
-fn octet_string(input: &[u8]) -> Option<&[u8]> {
+/// Takes an object identifier or a KDF field off the front: one octet of length, then the octets. 0 and 255 are reserved.
+pub(crate) fn octet_string(input: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, rest) = input.split_first()?;
     if matches!(length, 0 | 255) {
         return None;
     }
-    rest.get(usize::from(*length)..)
+    rest.split_at_checked(usize::from(*length))
 }
 
 fn curve_bits(material: &[u8]) -> u32 {

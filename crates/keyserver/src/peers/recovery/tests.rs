@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::config::{self, Config};
+use keyrink_openpgp::project::Projection;
 use keyrink_store::memory::MemoryStore;
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -35,7 +36,7 @@ fn partner(
 }
 
 fn sks() -> &'static Kind {
-    super::super::dataset::by_name("sks").unwrap()
+    &super::super::dataset::SKS
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -85,7 +86,7 @@ async fn a_partner_that_is_busy_is_asked_again_when_it_says() {
     let cert = keyrink_openpgp::read::Keyring::read(&certificate, &node.ingest.limits)
         .certs
         .remove(0);
-    let digest = cert.cert.sks_digest().unwrap().to_vec();
+    let digest = cert.cert.digest(Projection::Sks).unwrap().to_vec();
     partner.queue.add(sks(), vec![digest.clone()]);
     drain(&node, &partner).await;
     let asked = asked.lock().unwrap();

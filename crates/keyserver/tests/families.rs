@@ -1,0 +1,153 @@
+//! What the write path makes of difficult certificates, as each family of peers would see it.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+use keyrink::config::Config;
+use keyrink::formats::{FAMILIES, Family, HOCKEYPUCK, SKS, hexadecimal};
+use keyrink::ingest::Ingest;
+use keyrink_store::memory::MemoryStore;
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Vectors of which a store holds something else than the peer does, and why.
+const DECIDED: [(&str, &str); 15] = [
+    ("framing/garbage-after", WHOLE_INPUT),
+    ("framing/truncated-header", WHOLE_INPUT),
+    ("framing/truncated-last", WHOLE_INPUT),
+    ("framing/signature-first", WHOLE_INPUT),
+    (
+        "framing/secret-subkey-inside",
+        "nothing that holds a secret key is taken",
+    ),
+    ("merge/bare-revocation-after-full.12", TWICE),
+    ("merge/bare-revocation-twice.123", TWICE),
+    (
+        "merge/same-again-with-dup.12",
+        "an equal copy changes nothing: merging is idempotent",
+    ),
+    (
+        "merge/trust-in-one.21",
+        "which copy came first is not known to everybody: the one with more counts",
+    ),
+    ("merge/primary-as-subkey.12", FROZEN),
+    ("merge/primary-as-subkey.21", FROZEN),
+    ("merge/trailing-primary.12", VARIANTS),
+    ("merge/trailing-primary.21", VARIANTS),
+    ("merge/trailing-subkey.12", VARIANTS),
+    ("merge/trailing-subkey.21", VARIANTS),
+];
+const WHOLE_INPUT: &str = "what was read before an error stays read";
+const TWICE: &str = "a signature that is known is not stored twice";
+const FROZEN: &str = "a copy that Hockeypuck cannot merge is merged: else whoever comes first decides for ever";
+const VARIANTS: &str = "packets that differ but share a fingerprint are kept apart, whichever came first";
+
+fn testdata() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../testdata/datasets")
+}
+
+fn vectors() -> Vec<Value> {
+    let document: Value = serde_json::from_slice(&fs::read(testdata().join("vectors.json")).unwrap()).unwrap();
+    document["vectors"].as_array().unwrap().clone()
+}
+
+fn submissions(vector: &Value) -> Vec<Vec<u8>> {
+    let files = vector["submit"].as_array().unwrap().iter();
+    files
+        .map(|file| fs::read(testdata().join(file.as_str().unwrap())).unwrap())
+        .collect()
+}
+
+/// A write path into a store of its own, with all datasets.
+fn ingest() -> Ingest {
+    let mut config = Config::default();
+    config.peers.datasets = FAMILIES.map(|family| family.name.to_owned()).to_vec();
+    Ingest::new(&config, Arc::new(MemoryStore::new()))
+}
+
+fn held(ingest: &Ingest, family: &Family) -> BTreeSet<String> {
+    let (elements, _) = ingest
+        .store
+        .range(family.dataset, &[], &[0xFF; 16], usize::MAX)
+        .unwrap();
+    elements.iter().map(|element| hexadecimal(element)).collect()
+}
+
+fn recorded(vector: &Value, family: &Family) -> BTreeSet<String> {
+    let stored = vector[family.name]["stored"].as_array().unwrap().iter();
+    stored.map(|cert| cert["digest"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn submissions_become_what_hockeypuck_makes_of_them() {
+    let mut wrong = Vec::new();
+    for vector in vectors() {
+        let (id, ingest) = (vector["id"].as_str().unwrap(), ingest());
+        for octets in submissions(&vector) {
+            // Whether it is refused is told by what is held.
+            let _ = ingest.submit(&octets);
+        }
+        let differs = held(&ingest, &HOCKEYPUCK) != recorded(&vector, &HOCKEYPUCK);
+        if differs != DECIDED.iter().any(|(decided, _)| *decided == id) {
+            wrong.push(format!("{id}: {}", vector["why"]));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn it_does_not_matter_whether_a_peer_sends_it() {
+    for vector in vectors() {
+        let (submitted, received) = (ingest(), ingest());
+        for octets in submissions(&vector) {
+            if octets.first().is_some_and(|first| matches!(first, 0x88..=0x8B | 0xC2)) {
+                // Peers send no signatures without a key.
+                continue;
+            }
+            let _ = submitted.submit(&octets);
+            received.receive(HOCKEYPUCK.dataset, &[octets]).unwrap();
+        }
+        for family in FAMILIES {
+            // A peer is not told of a secret key; whoever submits one is, and nothing of it is taken.
+            if vector["id"] != "framing/secret-subkey-inside" && vector["id"] != "framing/secret-primary-first" {
+                assert_eq!(held(&received, family), held(&submitted, family), "{}", vector["id"]);
+            }
+        }
+    }
+}
+
+#[test]
+fn what_comes_from_one_family_becomes_what_the_other_makes_of_it() {
+    for vector in vectors() {
+        let (expected, source) = (recorded(&vector, &HOCKEYPUCK), ingest());
+        if vector["order_matters"].is_object() || expected.is_empty() || recorded(&vector, &SKS).is_empty() {
+            continue;
+        }
+        submissions(&vector).iter().for_each(|octets| {
+            let _ = source.submit(octets);
+        });
+        let target = ingest();
+        for octets in given_out(&source, &SKS) {
+            target.receive(SKS.dataset, &[octets]).unwrap();
+        }
+        assert_eq!(held(&target, &SKS), held(&source, &SKS), "{}", vector["id"]);
+        // SKS folds duplicates.
+        if !vector["id"].as_str().unwrap().starts_with("duplicate/") {
+            assert_eq!(held(&target, &HOCKEYPUCK), expected, "{}", vector["id"]);
+        }
+    }
+}
+
+/// All certificates as one family's peers get them.
+fn given_out(ingest: &Ingest, family: &Family) -> Vec<Vec<u8>> {
+    let snapshot = ingest.store.snapshot().unwrap();
+    let records = snapshot.records(keyrink::formats::OPENPGP, None, usize::MAX).unwrap();
+    let written = records.iter().map(|stored| {
+        let mut out = Vec::new();
+        keyrink_openpgp::stored::write_projection(&stored.data, family.projection, &mut out).unwrap();
+        out
+    });
+    written.filter(|out| !out.is_empty()).collect()
+}
