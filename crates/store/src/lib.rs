@@ -7,13 +7,15 @@
 //! The element table is the durable prefix tree: its rows in the order of their bytes are the tree's order, so
 //! every tree node is one contiguous range. There is no second structure that could drift from the records.
 //!
-//! All calls block. Engines: [`sqlite`] (embedded, the default) and [`memory`] (for tests). One suite,
-//! `conformance`, holds for every engine.
+//! All calls block. Engines: [`sqlite`] (embedded, the default), [`postgres`] (shared by any number of processes) and
+//! [`memory`] (for tests). One suite, `conformance`, holds for every engine.
 
 mod batch;
 #[cfg(test)]
 mod conformance;
+mod derived;
 pub mod memory;
+pub mod postgres;
 mod record;
 pub mod sqlite;
 

@@ -4,7 +4,6 @@
 //! never wait for each other. The file is in WAL mode with large pages. Acknowledged means synced, unless a bulk load
 //! asks for [`Durability::Normal`].
 
-mod derived;
 mod fault;
 mod mend;
 mod read;

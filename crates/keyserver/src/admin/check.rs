@@ -10,12 +10,11 @@ use keyrink_openpgp::cert::Cert;
 use keyrink_store::{Store, Stored};
 use std::cell::RefCell;
 use std::fmt;
-use std::sync::Arc;
 
 /// `keyrink check`
 pub fn run(arguments: &cli::Check) -> Result<(), AdminError> {
     let config = arguments.source.configuration()?;
-    let store: Arc<dyn Store> = Arc::new(open_to_read(&config)?);
+    let store = open_to_read(&config)?;
     let mut report = check(&*store, config.search.words, &Progress::for_terminal)?;
     for tree in crate::peers::dataset::sets(&store) {
         let (name, checked) = (tree.kind().name, tree.check()?);

@@ -1,4 +1,5 @@
-//! The program on a store in a throw-away folder, as these tests use it.
+//! The program on a store in a throw-away folder, as these tests use it; or, if KEYRINK_TEST_ENGINE is `postgres`, on a
+//! PostgreSQL database in a throw-away cluster.
 #![allow(dead_code, reason = "each test program uses a part of this")]
 
 pub mod peering;
@@ -8,9 +9,11 @@ use std::io::Write;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, Weak};
 
 use keyrink_testkit::http::{Answer, Client};
-use keyrink_testkit::peers::{Keyrink, KeyrinkOptions};
+use keyrink_testkit::peers::{Keyrink, KeyrinkOptions, Postgres, store_arguments};
 
 /// The program under test.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_keyrink");
@@ -18,6 +21,35 @@ pub const PROGRAM: &str = env!("CARGO_BIN_EXE_keyrink");
 /// A store and what is done with it.
 pub struct Node {
     folder: tempfile::TempDir,
+    database: Option<Database>,
+}
+
+/// A database and the server it is in, which ends with the last database.
+struct Database {
+    url: String,
+    _server: Arc<Postgres>,
+}
+
+impl Database {
+    /// A new one, if these tests are to run on PostgreSQL.
+    fn wanted() -> Option<Self> {
+        static SERVER: Mutex<Weak<Postgres>> = Mutex::new(Weak::new());
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        if std::env::var_os("KEYRINK_TEST_ENGINE")? != "postgres" {
+            return None;
+        }
+        let mut running = SERVER.lock().unwrap();
+        let server = running.upgrade().unwrap_or_else(|| {
+            let server = Arc::new(Postgres::start_with(&["fsync=off"]).unwrap());
+            *running = Arc::downgrade(&server);
+            server
+        });
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        Some(Self {
+            url: server.create(&format!("node{number}")).unwrap(),
+            _server: server,
+        })
+    }
 }
 
 /// How a command ended and what it wrote.
@@ -32,6 +64,7 @@ impl Node {
     pub fn new() -> Self {
         Self {
             folder: tempfile::Builder::new().prefix("keyrink-").tempdir().unwrap(),
+            database: Database::wanted(),
         }
     }
 
@@ -43,9 +76,20 @@ impl Node {
         node
     }
 
-    /// The store.
+    /// The store: a folder, or the URL of a PostgreSQL database.
     pub fn data(&self) -> PathBuf {
-        self.path("data")
+        match &self.database {
+            Some(database) => PathBuf::from(&database.url),
+            None => self.path("data"),
+        }
+    }
+
+    /// Is the store the embedded one? Says so if it is not: what follows in the test needs that.
+    pub fn is_embedded(&self) -> bool {
+        if self.database.is_some() {
+            println!("the rest is about the embedded store");
+        }
+        self.database.is_none()
     }
 
     /// A path beside the store.
@@ -63,7 +107,7 @@ impl Node {
     /// `keyrink COMMAND --data STORE ARGUMENTS`, not started yet.
     pub fn command(&self, name: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new(PROGRAM);
-        command.arg(name).arg("--data").arg(self.data()).args(arguments);
+        command.arg(name).args(store_arguments(&self.data())).args(arguments);
         command
     }
 
