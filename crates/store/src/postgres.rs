@@ -34,8 +34,8 @@ use self::pool::Pool;
 use self::schema::Migrations;
 use self::writer::Writer;
 use crate::{
-    Applied, Batch, Bounds, ChangeRow, Dataset, Found, Listed, Realm, RecordId, Refusal, Snapshot, Store, StoreError,
-    Stored, Term, Vector,
+    Applied, Batch, Bounds, ChangeRow, Dataset, Derived, Found, Listed, Realm, RecordId, Refusal, Snapshot, Store,
+    StoreError, Stored, Term, Vector,
 };
 
 /// A store in a PostgreSQL database.
@@ -174,6 +174,16 @@ impl Store for PostgresStore {
 
     fn update(&self, batch: Batch) -> Result<Vec<Applied>, StoreError> {
         self.writer()?.update(batch)
+    }
+
+    fn mend(&self, realm: Realm, rows: Vec<(RecordId, Derived)>) -> Result<u64, StoreError> {
+        self.writer()?
+            .run(move |connection, lane, token| write::mend(connection, lane, token, realm, &rows))
+    }
+
+    fn recount(&self, realm: Realm) -> Result<bool, StoreError> {
+        self.writer()?
+            .run(move |connection, lane, token| write::recount(connection, lane, token, realm))
     }
 
     fn snapshot(&self) -> Result<Box<dyn Snapshot + '_>, StoreError> {

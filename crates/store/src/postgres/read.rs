@@ -35,6 +35,7 @@ pub(super) fn search(
         sql::SEARCH,
         &[
             &key(term),
+            &end(term),
             &number(realm.0),
             &octets_of(after),
             &limit(bounds.records),
@@ -54,7 +55,7 @@ pub(super) fn search(
 }
 
 pub(super) fn holders(connection: &mut Connection, realm: Realm, term: &Term, most: usize) -> Result<usize, Fault> {
-    let rows = connection.rows(sql::HOLDERS, &[&key(term), &number(realm.0), &limit(most)])?;
+    let rows = connection.rows(sql::HOLDERS, &[&key(term), &end(term), &number(realm.0), &limit(most)])?;
     Ok(one::<i64>(&rows)?.try_into().unwrap_or(usize::MAX))
 }
 
@@ -165,6 +166,11 @@ pub(super) fn refusal_count(connection: &mut Connection, source: &str) -> Result
 pub(super) fn count(connection: &mut Connection, realm: Realm) -> Result<u64, Fault> {
     let rows = connection.rows(sql::COUNT, &[&number(realm.0)])?;
     Ok(one::<i64>(&rows)?.cast_unsigned())
+}
+
+/// How many records there are more than were counted.
+pub(super) fn uncounted(connection: &mut Connection, realm: Realm) -> Result<i64, Fault> {
+    one(&connection.rows(sql::UNCOUNTED, &[&number(realm.0)])?)
 }
 
 pub(super) fn note(connection: &mut Connection, key: &str) -> Result<Option<Vec<u8>>, Fault> {
@@ -286,6 +292,11 @@ fn ids(row: &Row, at: usize) -> Result<Vec<(Realm, RecordId)>, Fault> {
 /// A term as the table has it.
 pub(super) fn key(term: &Term) -> Vec<u8> {
     [&[term.kind], &term.text[..]].concat()
+}
+
+/// The first row behind all that begin with a term.
+fn end(term: &Term) -> Vec<u8> {
+    [&[term.kind], &term.end()[..]].concat()
 }
 
 /// A record that holds an element, as the table has it.

@@ -32,15 +32,17 @@ statements! {
 
     // Reading records.
     GET = "SELECT id, policy, created, modified, data FROM record WHERE realm = $1 AND id = ANY($2)";
-    /// The data of the first $4 records, as far as it has no more than $5 octets in all, and the length of those up to $6.
-    SEARCH = "SELECT id, policy, created, modified, CASE WHEN number <= $4 AND octets <= $5 THEN data END, length
+    /// Of what terms from $1 up to $2 lead to, the data of the first $5 records, as far as it has no more than $6 octets in
+    /// all, and the length of those up to $7.
+    SEARCH = "SELECT id, policy, created, modified, CASE WHEN number <= $5 AND octets <= $6 THEN data END, length
               FROM (SELECT record.id, policy, created, modified, data, length(data) AS length,
                            row_number() OVER so_far AS number, sum(length(data)) OVER so_far AS octets
-                    FROM term JOIN record ON record.id = term.id AND record.realm = term.realm
-                    WHERE term.term = $1 AND term.realm = $2 AND term.id > $3
-                    WINDOW so_far AS (ORDER BY term.id ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)) AS found
-              ORDER BY id LIMIT $6";
-    HOLDERS = "SELECT count(*) FROM (SELECT 1 FROM term WHERE term = $1 AND realm = $2 LIMIT $3) AS found";
+                    FROM (SELECT DISTINCT id FROM term WHERE term >= $1 AND term < $2 AND realm = $3 AND id > $4) AS hit
+                         JOIN record ON record.id = hit.id AND record.realm = $3
+                    WINDOW so_far AS (ORDER BY hit.id ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)) AS found
+              ORDER BY id LIMIT $7";
+    HOLDERS = "SELECT count(*) FROM (SELECT DISTINCT id FROM term WHERE term >= $1 AND term < $2 AND realm = $3
+                                     LIMIT $4) AS found";
     LENGTHS = "SELECT id, length(data) FROM record WHERE realm = $1 AND id = ANY($2)";
     /// Records after $2, up to the one that makes the page $4 octets long.
     RECORDS = "SELECT id, policy, created, modified, data
@@ -51,6 +53,9 @@ statements! {
                WHERE before < $4 ORDER BY id";
     TERMS = "SELECT term, id FROM term WHERE realm = $1 AND (term, id) > ($2, $3) ORDER BY term, id LIMIT $4";
     COUNT = "SELECT CAST(coalesce(sum(records), 0) AS bigint) FROM tally WHERE realm = $1";
+    /// How many records there are more than were counted.
+    UNCOUNTED = "SELECT (SELECT count(*) FROM record WHERE realm = $1)
+                      - (SELECT CAST(coalesce(sum(records), 0) AS bigint) FROM tally WHERE realm = $1)";
 
     // Reading elements and changes.
     ELEMENTS = "SELECT bytes, holders FROM element WHERE dataset = $1 AND bytes >= $2 ORDER BY bytes LIMIT $3";
@@ -83,11 +88,12 @@ statements! {
     DELETE_TERMS = "DELETE FROM term USING unnest($1::bytea[], $2::smallint[], $3::bytea[]) AS gone (term, realm, id)
                     WHERE term.term = gone.term AND term.realm = gone.realm AND term.id = gone.id";
 
-    // Writing elements, each at most once in a statement.
+    // Writing elements, each at most once in a statement. What is so already is left alone.
     ADD_HOLDERS = "INSERT INTO element (bytes, dataset, holders)
                    SELECT bytes, dataset, ARRAY[holder]
                    FROM unnest($1::bytea[], $2::smallint[], $3::bytea[]) AS new (bytes, dataset, holder)
                    ON CONFLICT (bytes, dataset) DO UPDATE SET holders = element.holders || excluded.holders
+                       WHERE NOT excluded.holders[1] = ANY(element.holders)
                    RETURNING bytes, dataset, cardinality(holders)";
     DELETE_ELEMENTS = "DELETE FROM element
                        USING unnest($1::bytea[], $2::smallint[], $3::bytea[]) AS gone (bytes, dataset, holder)
@@ -97,7 +103,8 @@ statements! {
     /// Locks what the statement before could not delete, so that it is known which holder is the last.
     REMOVE_HOLDERS = "UPDATE element SET holders = array_remove(holders, gone.holder)
                       FROM unnest($1::bytea[], $2::smallint[], $3::bytea[]) AS gone (bytes, dataset, holder)
-                      WHERE element.bytes = gone.bytes AND element.dataset = gone.dataset";
+                      WHERE element.bytes = gone.bytes AND element.dataset = gone.dataset
+                        AND gone.holder = ANY(holders)";
     DELETE_EMPTY = "DELETE FROM element USING unnest($1::bytea[], $2::smallint[]) AS gone (bytes, dataset)
                     WHERE element.bytes = gone.bytes AND element.dataset = gone.dataset AND cardinality(holders) = 0
                     RETURNING element.bytes, element.dataset";

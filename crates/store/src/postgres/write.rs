@@ -10,9 +10,9 @@ use super::fault::Fault;
 use super::lane::Lane;
 use super::read::{self, holder, key, number, number_64};
 use super::sql::{self, Sql};
-use crate::batch::{Edit, Kept, Plan, difference};
+use crate::batch::{Edit, Kept, Plan, difference, now};
 use crate::derived;
-use crate::{Applied, Batch, Dataset, Element, Realm, RecordId, Refusal, StoreError};
+use crate::{Applied, Batch, Dataset, Derived, Element, Realm, RecordId, Refusal, StoreError};
 
 /// What each batch came to.
 pub(super) type Results = Vec<Result<Vec<Applied>, StoreError>>;
@@ -47,17 +47,7 @@ impl<'a> Transaction<'a> {
         connection.execute(sql::BEGIN, &[])?;
         let mut stored = HashMap::new();
         for (realm, ids) in ids {
-            let ids: Vec<&[u8]> = ids.into_iter().map(RecordId::as_bytes).collect();
-            for row in connection.rows(sql::LOCK, &[&number(realm.0), &ids])? {
-                let record = read::stored(&row)?;
-                let (terms, elements) = derived::decode(&record.id, &record.data, read::column(&row, 5)?)?;
-                let kept = Kept {
-                    stored: record,
-                    terms,
-                    elements,
-                };
-                stored.insert((realm, kept.stored.id.clone()), kept);
-            }
+            lock(connection, realm, &ids, &mut stored)?;
         }
         Ok(Self {
             connection,
@@ -125,13 +115,92 @@ impl<'a> Transaction<'a> {
         terms(connection, &edits)?;
         let changes = elements(connection, &edits)?;
         self::notes(connection, &notes)?;
-        let newest = lane.advance(connection, changes.len(), token)?;
-        log(connection, lane, newest, &changes, time)?;
-        for (realm, records) in tally {
-            connection.execute(sql::ADD_TALLY, &[&lane.number(), &number(realm.0), &records])?;
-        }
+        seal(connection, lane, token, &changes, &tally, time)?;
         Ok(true)
     }
+}
+
+/// The last step before a commit: numbers the changes and counts the records.
+fn seal(
+    connection: &mut Connection,
+    lane: Lane,
+    token: i64,
+    changes: &[(Element, bool)],
+    tally: &BTreeMap<Realm, i64>,
+    time: u64,
+) -> Result<(), Fault> {
+    let newest = lane.advance(connection, changes.len(), token)?;
+    log(connection, lane, newest, changes, time)?;
+    for (realm, records) in tally {
+        connection.execute(sql::ADD_TALLY, &[&lane.number(), &number(realm.0), records])?;
+    }
+    Ok(())
+}
+
+/// Makes rows agree with their records; how many were wrong.
+pub(super) fn mend(
+    connection: &mut Connection,
+    lane: Lane,
+    token: i64,
+    realm: Realm,
+    rows: &[(RecordId, Derived)],
+) -> Result<u64, Fault> {
+    connection.execute(sql::BEGIN, &[])?;
+    let mut stored = HashMap::new();
+    lock(connection, realm, &rows.iter().map(|(id, _)| id).collect(), &mut stored)?;
+    let (mut terms, mut elements) = <([Vec<_>; 2], [Vec<_>; 2])>::default();
+    for (id, row) in rows {
+        let kept = stored.get(&(realm, id.clone()));
+        match row {
+            Derived::Term(term) => {
+                let right = kept.is_some_and(|kept| kept.terms.contains(term));
+                terms[usize::from(right)].push((key(term), number(realm.0), id.as_bytes()));
+            }
+            Derived::Element(element) => {
+                let right = kept.is_some_and(|kept| kept.elements.contains(element));
+                elements[usize::from(right)].push(held(realm, id, element));
+            }
+        }
+    }
+    let [not_terms, terms] = terms;
+    let [not_elements, elements] = elements;
+    let mut changes = Vec::new();
+    let wrong = change_terms(connection, not_terms, terms)?
+        + add_holders(connection, elements, &mut changes)?
+        + remove_holders(connection, not_elements, &mut changes)?;
+    seal(connection, lane, token, &changes, &BTreeMap::new(), now())?;
+    Ok(wrong)
+}
+
+/// Counts the records of a realm anew; whether the count was wrong.
+pub(super) fn recount(connection: &mut Connection, lane: Lane, token: i64, realm: Realm) -> Result<bool, Fault> {
+    connection.execute(sql::BEGIN, &[])?;
+    let more = read::uncounted(connection, realm)?;
+    seal(connection, lane, token, &[], &BTreeMap::from([(realm, more)]), now())?;
+    Ok(more != 0)
+}
+
+/// Locks records in order of their ids and reads them. A list of terms and elements that can't be read counts as empty:
+/// whatever it named and is named no more is found by looking at all rows.
+fn lock(
+    connection: &mut Connection,
+    realm: Realm,
+    ids: &BTreeSet<&RecordId>,
+    stored: &mut HashMap<Key, Kept>,
+) -> Result<(), Fault> {
+    let ids: Vec<&[u8]> = ids.iter().map(|id| id.as_bytes()).collect();
+    for row in connection.rows(sql::LOCK, &[&number(realm.0), &ids])? {
+        let record = read::stored(&row)?;
+        let derived: &[u8] = read::column(&row, 5)?;
+        let (terms, elements) = derived::decode(&record.id, &record.data, derived).unwrap_or_default();
+        let kept = Kept {
+            stored: record,
+            terms,
+            elements,
+        };
+        stored.insert((realm, kept.stored.id.clone()), kept);
+    }
+    Ok(())
 }
 
 /// Writes the rows of the records; how many came to each realm, less those that went.
@@ -247,15 +316,24 @@ fn terms(connection: &mut Connection, edits: &[(Realm, Edit<()>)]) -> Result<(),
         gone.extend(old.into_iter().map(row));
         come.extend(new.into_iter().map(row));
     }
+    change_terms(connection, gone, come).map(drop)
+}
+
+/// A row of the term table.
+type Found<'a> = (Vec<u8>, i16, &'a [u8]);
+
+/// Writes rows of terms; how many were not so before.
+fn change_terms(connection: &mut Connection, gone: Vec<Found<'_>>, come: Vec<Found<'_>>) -> Result<u64, Fault> {
+    let mut touched = 0;
     for (mut rows, statement) in [(gone, sql::DELETE_TERMS), (come, sql::INSERT_TERMS)] {
         if !rows.is_empty() {
             // Neighbours in the index share its pages, and all writers lock in this order.
             rows.sort_unstable();
             let (terms, realms, ids) = three(rows);
-            connection.execute(statement, &[&terms, &realms, &ids])?;
+            touched += connection.execute(statement, &[&terms, &realms, &ids])?;
         }
     }
-    Ok(())
+    Ok(touched)
 }
 
 /// Writes the rows of the elements; what came into the sets and what left them.
@@ -269,38 +347,59 @@ fn elements(connection: &mut Connection, edits: &[(Realm, Edit<()>)]) -> Result<
             edit.after().map(|new| &new.elements),
         );
         let (old, new) = difference(lists.0, lists.1);
-        let row = |element: &Element| {
-            (
-                element.bytes.clone(),
-                number(element.dataset.0),
-                holder(*realm, edit.id()),
-            )
-        };
-        gone.extend(old.into_iter().map(row));
-        come.extend(new.into_iter().map(row));
+        gone.extend(old.into_iter().map(|element| held(*realm, edit.id(), element)));
+        come.extend(new.into_iter().map(|element| held(*realm, edit.id(), element)));
     }
     let mut changes = Vec::new();
-    for rows in rounds(come) {
+    add_holders(connection, come, &mut changes)?;
+    remove_holders(connection, gone, &mut changes)?;
+    Ok(changes)
+}
+
+/// A row of an element: bytes, dataset and holder.
+type Held = (Vec<u8>, i16, Vec<u8>);
+
+fn held(realm: Realm, id: &RecordId, element: &Element) -> Held {
+    (element.bytes.clone(), number(element.dataset.0), holder(realm, id))
+}
+
+/// Adds holders to elements; how many were none before.
+fn add_holders(connection: &mut Connection, rows: Vec<Held>, changes: &mut Vec<(Element, bool)>) -> Result<u64, Fault> {
+    let mut touched = 0;
+    for rows in rounds(rows) {
         let (bytes, datasets, holders) = three(rows);
-        for row in connection.rows(sql::ADD_HOLDERS, &[&bytes, &datasets, &holders])? {
-            if read::column::<i32>(&row, 2)? == 1 {
-                changes.push((element(&row)?, true));
+        let added = connection.rows(sql::ADD_HOLDERS, &[&bytes, &datasets, &holders])?;
+        touched += added.len() as u64;
+        for row in &added {
+            if read::column::<i32>(row, 2)? == 1 {
+                changes.push((element(row)?, true));
             }
         }
     }
-    for rows in rounds(gone) {
+    Ok(touched)
+}
+
+/// Removes holders from elements; how many were there.
+fn remove_holders(
+    connection: &mut Connection,
+    rows: Vec<Held>,
+    changes: &mut Vec<(Element, bool)>,
+) -> Result<u64, Fault> {
+    let mut touched = 0;
+    for rows in rounds(rows) {
         let (bytes, datasets, holders) = three(rows);
         let parameters: &[&(dyn ToSql + Sync)] = &[&bytes, &datasets, &holders];
         let mut deleted = connection.rows(sql::DELETE_ELEMENTS, parameters)?;
+        touched += deleted.len() as u64;
         if deleted.len() < bytes.len() {
-            connection.execute(sql::REMOVE_HOLDERS, parameters)?;
+            touched += connection.execute(sql::REMOVE_HOLDERS, parameters)?;
             deleted.extend(connection.rows(sql::DELETE_EMPTY, &[&bytes, &datasets])?);
         }
         for row in &deleted {
             changes.push((element(row)?, false));
         }
     }
-    Ok(changes)
+    Ok(touched)
 }
 
 fn element(row: &tokio_postgres::Row) -> Result<Element, Fault> {
@@ -309,9 +408,6 @@ fn element(row: &tokio_postgres::Row) -> Result<Element, Fault> {
         dataset: Dataset(read::octet(row, 1)?),
     })
 }
-
-/// A row of an element: bytes, dataset and holder.
-type Held = (Vec<u8>, i16, Vec<u8>);
 
 /// Rows in the order of the table, dealt out so that no round has two of one element: nearly always a single one.
 fn rounds(mut rows: Vec<Held>) -> Vec<Vec<Held>> {

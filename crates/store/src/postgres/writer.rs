@@ -21,11 +21,18 @@ use crate::{Applied, Batch, StoreError};
 /// The way to the writer thread. Dropping it finishes what is queued.
 pub(super) struct Writer {
     lane: Lane,
-    jobs: Option<SyncSender<Waiting>>,
+    jobs: Option<SyncSender<Job>>,
     thread: Option<JoinHandle<()>>,
 }
 
+enum Job {
+    Batch(Waiting),
+    /// Anything else that commits in the lane; it sends its own answer.
+    Task(Task),
+}
+
 type Waiting = (Batch, SyncSender<Result<Vec<Applied>, StoreError>>);
+type Task = Box<dyn FnOnce(&mut Worker) + Send>;
 
 /// What the thread has to itself.
 struct Worker {
@@ -35,12 +42,18 @@ struct Worker {
 }
 
 /// How an attempt ended that did not succeed.
-enum Failed {
+enum Failed<T> {
     /// Nothing was committed.
     Nothing(Fault),
     /// It may have been committed.
-    Perhaps(Results, i64),
+    Perhaps(T, i64),
 }
+
+/// A transaction up to but without its commit. Pure but for that; may run again. The number is what it marks the lane with.
+type Work<'a, T> = &'a dyn Fn(&mut Connection, Lane, i64) -> Result<Written<T>, Fault>;
+
+/// What a transaction comes to, and whether there is anything to commit.
+type Written<T> = (T, bool);
 
 impl Writer {
     /// Claims a lane and starts the thread.
@@ -69,9 +82,26 @@ impl Writer {
     /// Runs `batch` and waits until it is durable.
     pub(super) fn update(&self, batch: Batch) -> Result<Vec<Applied>, StoreError> {
         let (answer, result) = sync_channel(1);
-        let jobs = self.jobs.as_ref().ok_or_else(stopped)?;
-        jobs.send((batch, answer)).map_err(|_| stopped())?;
+        self.send(Job::Batch((batch, answer)))?;
         result.recv().map_err(|_| stopped())?
+    }
+
+    /// Runs another transaction, which has something to commit.
+    pub(super) fn run<T: Send + 'static>(
+        &self,
+        work: impl Fn(&mut Connection, Lane, i64) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (answer, result) = sync_channel(1);
+        self.send(Job::Task(Box::new(move |worker| {
+            let done = worker.until_done(&|connection, lane, token| Ok((work(connection, lane, token)?, true)));
+            // A caller that went away needs no answer.
+            let _ = answer.send(done);
+        })))?;
+        result.recv().map_err(|_| stopped())?
+    }
+
+    fn send(&self, job: Job) -> Result<(), StoreError> {
+        self.jobs.as_ref().ok_or_else(stopped)?.send(job).map_err(|_| stopped())
     }
 
     /// The lane of this process.
@@ -91,14 +121,22 @@ impl Drop for Writer {
 
 impl Worker {
     /// The life of the thread.
-    fn run(&mut self, jobs: &Receiver<Waiting>) {
+    fn run(&mut self, jobs: &Receiver<Job>) {
         while let Ok(first) = jobs.recv() {
-            let (mut ids, mut waiting) = (first.0.ids.len(), vec![first]);
-            while ids < GROUP_IDS_MAX
-                && let Ok(next) = jobs.try_recv()
-            {
-                ids += next.0.ids.len();
-                waiting.push(next);
+            let (mut ids, mut waiting, mut next) = (0, Vec::new(), Some(first));
+            while let Some(job) = next {
+                match job {
+                    Job::Batch(batch) => {
+                        ids += batch.0.ids.len();
+                        waiting.push(batch);
+                    }
+                    Job::Task(task) => task(self),
+                }
+                next = if ids < GROUP_IDS_MAX {
+                    jobs.try_recv().ok()
+                } else {
+                    None
+                };
             }
             self.commit(waiting);
         }
@@ -107,10 +145,12 @@ impl Worker {
 
     /// Runs batches in one transaction and answers them.
     fn commit(&mut self, waiting: Vec<Waiting>) {
+        if waiting.is_empty() {
+            return;
+        }
         let batches: Vec<&Batch> = waiting.iter().map(|(batch, _)| batch).collect();
-        let results = self.until_done(&batches);
+        let results = self.until_done(&|connection, lane, token| update(connection, lane, &batches, token));
         for (at, (_, answer)) in waiting.into_iter().enumerate() {
-            // A caller that went away needs no answer.
             let _ = answer.send(match &results {
                 Ok(results) => results[at].clone(),
                 Err(error) => Err(error.clone()),
@@ -118,16 +158,16 @@ impl Worker {
         }
     }
 
-    /// Runs batches in one transaction, again and again until that is done or it is no use.
-    fn until_done(&mut self, batches: &[&Batch]) -> Result<Results, StoreError> {
+    /// Runs a transaction again and again until it is done or that is no use.
+    fn until_done<T>(&mut self, work: Work<'_, T>) -> Result<T, StoreError> {
         let started = Instant::now();
         let mut pause = PAUSE_MIN;
         loop {
-            let fault = match self.attempt(batches) {
-                Ok(results) => return Ok(results),
+            let fault = match self.attempt(work) {
+                Ok(result) => return Ok(result),
                 Err(Failed::Nothing(fault)) => fault,
-                Err(Failed::Perhaps(results, token)) => match self.was_committed(token, started)? {
-                    true => return Ok(results),
+                Err(Failed::Perhaps(result, token)) => match self.was_committed(token, started)? {
+                    true => return Ok(result),
                     false => Fault::Conflict,
                 },
             };
@@ -145,20 +185,20 @@ impl Worker {
         }
     }
 
-    fn attempt(&mut self, batches: &[&Batch]) -> Result<Results, Failed> {
+    fn attempt<T>(&mut self, work: Work<'_, T>) -> Result<T, Failed<T>> {
         let mut connection = self.connect().map_err(Failed::Nothing)?;
         let token = random().cast_signed();
-        let (results, writes) = prepare(&mut connection, self.lane, batches, token).map_err(Failed::Nothing)?;
+        let (result, writes) = work(&mut connection, self.lane, token).map_err(Failed::Nothing)?;
         let end = if writes { sql::COMMIT } else { sql::ROLLBACK };
         match connection.execute(end, &[]) {
             Ok(_) => {
                 self.connection = Some(connection);
-                Ok(results)
+                Ok(result)
             }
-            Err(_) if !writes => Ok(results),
+            Err(_) if !writes => Ok(result),
             // The database says itself that it did not commit.
             Err(fault) if fault.cure() == Cure::Again => Err(Failed::Nothing(fault)),
-            Err(_) => Err(Failed::Perhaps(results, token)),
+            Err(_) => Err(Failed::Perhaps(result, token)),
         }
     }
 
@@ -199,8 +239,8 @@ impl Worker {
     }
 }
 
-/// Does everything but the commit; false if there is nothing to commit.
-fn prepare(connection: &mut Connection, lane: Lane, batches: &[&Batch], token: i64) -> Result<(Results, bool), Fault> {
+/// Runs batches, up to but without the commit.
+fn update(connection: &mut Connection, lane: Lane, batches: &[&Batch], token: i64) -> Result<Written<Results>, Fault> {
     let mut transaction = Transaction::begin(connection, lane, now(), batches)?;
     let results = transaction.decide(batches);
     let writes = transaction.write(token)?;

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::conformance::toy::{batch, id, put};
-use crate::{Applied, Decision};
+use crate::conformance::toy::{LINES, batch, element, found, id, put, word};
+use crate::{Applied, Decision, Element};
 
 /// Makes record 1 longer by one letter so many times, and as often stores some others that everybody stores.
 pub(super) fn append(store: &PostgresStore, times: u32) {
@@ -230,6 +230,41 @@ fn a_database_that_became_read_only_says_so() {
     until(Duration::from_secs(5), || store.ready().is_ok());
     put(&store, 2, "after");
     assert_sound(&store);
+}
+
+#[test]
+fn damaged_rows_are_mended() {
+    let server = Server::start();
+    let store = open(&server.fresh());
+    put(&store, 1, "brown fox");
+    put(&store, 2, "red fox");
+    let since = store.vector().unwrap();
+    for damage in [
+        "DELETE FROM term WHERE term = '\\x03' || 'brown'::bytea",
+        "INSERT INTO term SELECT '\\x03' || 'wolf'::bytea, realm, id FROM record WHERE id = '\\x00000001'",
+        "INSERT INTO element VALUES ('\\x0000000000000000', 201, ARRAY['\\xc800000001'::bytea])",
+        "DELETE FROM element WHERE holders = ARRAY['\\xc800000001'::bytea] AND bytes <> '\\x0000000000000000'",
+        "UPDATE tally SET records = 77",
+    ] {
+        server.postgres.ask("test0", damage).unwrap();
+    }
+    let view = store.snapshot().unwrap();
+    let there = terms(&*view, 9).into_iter().map(|(term, id)| (id, Derived::Term(term)));
+    let element_row = |(bytes, id)| (id, Derived::Element(Element { dataset: LINES, bytes }));
+    let mut rows: Vec<_> = there.chain(elements(&*view, 9).into_iter().map(element_row)).collect();
+    rows.push((id(1), Derived::Term(word("brown"))));
+    rows.push((id(1), Derived::Element(element("brown fox"))));
+    assert_eq!(store.mend(TOYS, rows.clone()).unwrap(), 4);
+    assert_eq!(store.mend(TOYS, rows).unwrap(), 0);
+    assert!(store.recount(TOYS).unwrap() && !store.recount(TOYS).unwrap());
+    let changes = store.changes(&since, 9).unwrap();
+    let came: Vec<_> = changes.into_iter().map(|row| (row.added, row.element)).collect();
+    assert!(
+        came.len() == 2 && came.contains(&(true, element("brown fox"))),
+        "{came:?}"
+    );
+    assert_eq!(found(&store, "brown"), ["brown fox"]);
+    assert_eq!((found(&store, "wolf").len(), store.count(TOYS).unwrap()), (0, 2));
 }
 
 fn until(within: Duration, mut done: impl FnMut() -> bool) {
