@@ -110,6 +110,14 @@ pub trait Store: Send + Sync {
     /// A small value kept beside the records, written by [`Batch::notes`].
     fn note(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError>;
 
+    /// Writes a note if it is still what the caller saw, `None` where there was none; whether that was so.
+    fn swap_note(&self, key: &str, seen: Option<&[u8]>, new: &[u8]) -> Result<bool, StoreError>;
+
+    /// Whether servers on several machines may share this store.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
     /// Deletes change rows older than `before` (Unix seconds) and refusals that ended before it, and does the engine's
     /// own housekeeping.
     fn maintain(&self, before: u64) -> Result<(), StoreError>;

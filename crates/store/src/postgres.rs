@@ -23,6 +23,7 @@ mod wait;
 mod write;
 mod writer;
 
+use std::cell::Cell;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -213,6 +214,24 @@ impl Store for PostgresStore {
 
     fn note(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
         self.pool.run(|connection| read::note(connection, key))
+    }
+
+    fn swap_note(&self, key: &str, seen: Option<&[u8]>, new: &[u8]) -> Result<bool, StoreError> {
+        self.writer()?;
+        let tried = Cell::new(false);
+        self.pool.run(|connection| {
+            let again = tried.replace(true);
+            let written = match seen {
+                Some(seen) => connection.execute(sql::SWAP_NOTE, &[&key, &seen, &new])?,
+                None => connection.execute(sql::NEW_NOTE, &[&key, &new])?,
+            };
+            // On the connection that broke it may have been written already.
+            Ok(written == 1 || again && read::note(connection, key)?.as_deref() == Some(new))
+        })
+    }
+
+    fn is_shared(&self) -> bool {
+        true
     }
 
     fn maintain(&self, before: u64) -> Result<(), StoreError> {

@@ -263,6 +263,19 @@ impl Store for SqliteStore {
         self.readers.run(|connection| read::note(connection, key))
     }
 
+    fn swap_note(&self, key: &str, seen: Option<&[u8]>, new: &[u8]) -> Result<bool, StoreError> {
+        let (key, seen, new) = (key.to_owned(), seen.map(<[u8]>::to_vec), new.to_vec());
+        self.writer()?.run(move |connection| {
+            let transaction = Transaction::begin(connection, now())?;
+            let same = read::note(connection, &key)? == seen;
+            if same {
+                transaction.note(&key, Some(&new))?;
+            }
+            transaction.commit()?;
+            Ok(same)
+        })
+    }
+
     fn maintain(&self, before: u64) -> Result<(), StoreError> {
         let writer = self.writer()?;
         // In steps, so that updates get in between.

@@ -62,6 +62,11 @@ impl Postgres {
         self.url_of("postgres")
     }
 
+    /// What clients of one of its databases connect to.
+    pub fn url_of(&self, database: &str) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
+    }
+
     /// Makes an empty database; what clients of it connect to.
     ///
     /// # Errors
@@ -157,10 +162,6 @@ impl Postgres {
         let mut found = vec![first];
         found.extend(super::process::children(first));
         found
-    }
-
-    fn url_of(&self, database: &str) -> String {
-        format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
     }
 
     fn data(&self) -> PathBuf {

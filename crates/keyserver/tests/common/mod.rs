@@ -25,30 +25,30 @@ pub struct Node {
 }
 
 /// A database and the server it is in, which ends with the last database.
+#[derive(Clone)]
 struct Database {
-    url: String,
-    _server: Arc<Postgres>,
+    name: String,
+    server: Arc<Postgres>,
 }
 
 impl Database {
     /// A new one, if these tests are to run on PostgreSQL.
     fn wanted() -> Option<Self> {
+        (std::env::var_os("KEYRINK_TEST_ENGINE")? == "postgres").then(Self::new)
+    }
+
+    fn new() -> Self {
         static SERVER: Mutex<Weak<Postgres>> = Mutex::new(Weak::new());
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        if std::env::var_os("KEYRINK_TEST_ENGINE")? != "postgres" {
-            return None;
-        }
         let mut running = SERVER.lock().unwrap();
         let server = running.upgrade().unwrap_or_else(|| {
             let server = Arc::new(Postgres::start_with(&["fsync=off"]).unwrap());
             *running = Arc::downgrade(&server);
             server
         });
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        Some(Self {
-            url: server.create(&format!("node{number}")).unwrap(),
-            _server: server,
-        })
+        let name = format!("node{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        server.create(&name).unwrap();
+        Self { name, server }
     }
 }
 
@@ -63,8 +63,8 @@ pub struct Finished {
 impl Node {
     pub fn new() -> Self {
         Self {
-            folder: tempfile::Builder::new().prefix("keyrink-").tempdir().unwrap(),
             database: Database::wanted(),
+            ..Self::embedded()
         }
     }
 
@@ -79,7 +79,7 @@ impl Node {
     /// The store: a folder, or the URL of a PostgreSQL database.
     pub fn data(&self) -> PathBuf {
         match &self.database {
-            Some(database) => PathBuf::from(&database.url),
+            Some(database) => PathBuf::from(database.server.url_of(&database.name)),
             None => self.path("data"),
         }
     }
@@ -90,6 +90,42 @@ impl Node {
             println!("the rest is about the embedded store");
         }
         self.database.is_none()
+    }
+
+    /// A node on PostgreSQL, whatever the other tests run on.
+    pub fn on_postgres() -> Self {
+        Self {
+            database: Some(Database::new()),
+            ..Self::embedded()
+        }
+    }
+
+    /// A node on the embedded store, whatever the other tests run on.
+    pub fn embedded() -> Self {
+        Self {
+            folder: tempfile::Builder::new().prefix("keyrink-").tempdir().unwrap(),
+            database: None,
+        }
+    }
+
+    /// Another node on the same database.
+    pub fn beside(&self) -> Self {
+        assert!(self.database.is_some(), "only PostgreSQL is shared");
+        Self {
+            database: self.database.clone(),
+            ..Self::embedded()
+        }
+    }
+
+    /// The server of its database.
+    pub fn postgres(&self) -> &Postgres {
+        &self.database.as_ref().unwrap().server
+    }
+
+    /// What its database says to some SQL.
+    pub fn ask(&self, sql: &str) -> String {
+        let database = self.database.as_ref().unwrap();
+        database.server.ask(&database.name, sql).unwrap()
     }
 
     /// A path beside the store.

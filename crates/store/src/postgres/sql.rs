@@ -128,6 +128,8 @@ statements! {
 
     // Writing what else there is.
     PUT_NOTE = "INSERT INTO note (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value";
+    NEW_NOTE = "INSERT INTO note (key, value) VALUES ($1, $2) ON CONFLICT DO NOTHING";
+    SWAP_NOTE = "UPDATE note SET value = $3 WHERE key = $1 AND value = $2";
     DELETE_NOTE = "DELETE FROM note WHERE key = $1";
     REFUSE = "INSERT INTO refusal (bytes, dataset, source, times, until)
               SELECT bytes, $2, $1, times, until
