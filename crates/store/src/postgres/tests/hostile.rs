@@ -32,7 +32,7 @@ impl Hostile {
         };
         let (first, _) = steps[0];
         if first == sql::BEGIN {
-            hostile.fails_after.set((random() % 10 == 0).then(|| random() % 8));
+            hostile.fails_after.set(random().is_multiple_of(10).then(|| random() % 8));
         }
         match hostile.fails_after.get() {
             Some(0) => {
@@ -44,7 +44,7 @@ impl Hostile {
             None => {}
         }
         let commits = first == sql::COMMIT;
-        if random() % if commits { 20 } else { 100 } == 0 {
+        if random().is_multiple_of(if commits { 20 } else { 100 }) {
             CUTS.fetch_add(1, Ordering::Relaxed);
             COMMITS_CUT.fetch_add(u64::from(commits), Ordering::Relaxed);
             connection.cut_soon(Duration::from_micros(random() % 400));
