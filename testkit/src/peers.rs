@@ -12,7 +12,7 @@ mod sq;
 
 pub use chromium::{Chromium, Script};
 pub use gpg::Gpg;
-pub use keyrink::{Keyrink, KeyrinkOptions};
+pub use keyrink::{Keyrink, KeyrinkOptions, store_arguments};
 pub use postgres::Postgres;
 pub use process::{free_port, run};
 pub use sks::{Sks, SksOptions};

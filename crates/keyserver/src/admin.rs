@@ -14,8 +14,11 @@ mod source;
 use crate::cli;
 use crate::config::{Config, ConfigError};
 use crate::formats::{FAMILIES, OPENPGP};
-use keyrink_store::sqlite::{Durability, Options, SqliteStore};
-use keyrink_store::{Snapshot, StoreError, Stored};
+use keyrink_store::postgres::{self, PostgresStore};
+use keyrink_store::sqlite::{self, Durability, SqliteStore};
+use keyrink_store::{Snapshot, Store, StoreError, Stored};
+use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Why a subcommand failed.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +47,9 @@ pub enum AdminError {
     /// A partner, in words.
     #[error("{0}")]
     Peer(String),
+    /// What this kind of store has other means for.
+    #[error("{0}")]
+    OtherMeans(&'static str),
     /// What a check found.
     #[error(
         "{0} differences: `keyrink rebuild` mends rows; if records are damaged restore a backup, or load a dump of this \
@@ -53,31 +59,79 @@ pub enum AdminError {
 }
 
 /// Opens the store that the configuration names, to read and write.
-pub fn open_store(config: &Config, durability: Durability) -> Result<SqliteStore, StoreError> {
-    SqliteStore::open(
-        &config.store.directory,
-        &Options {
+pub fn open_store(config: &Config, durability: Durability) -> Result<Arc<dyn Store>, StoreError> {
+    let Some(url) = &config.store.database else {
+        let options = sqlite::Options {
             durability,
-            ..Options::default()
-        },
-    )
+            ..sqlite::Options::default()
+        };
+        return Ok(Arc::new(SqliteStore::open(&config.store.directory, &options)?));
+    };
+    let options = postgres::Options {
+        lazy: durability == Durability::Normal,
+        ..postgres_options(config, url)
+    };
+    Ok(Arc::new(PostgresStore::open(&options)?))
 }
 
-fn open_to_read(config: &Config) -> Result<SqliteStore, StoreError> {
-    SqliteStore::open(
-        &config.store.directory,
-        &Options {
-            read_only: true,
-            ..Options::default()
-        },
-    )
+fn open_to_read(config: &Config) -> Result<Arc<dyn Store>, StoreError> {
+    let Some(url) = &config.store.database else {
+        return Ok(Arc::new(open_embedded_to_read(config)?));
+    };
+    let options = postgres::Options {
+        read_only: true,
+        ..postgres_options(config, url)
+    };
+    Ok(Arc::new(PostgresStore::open(&options)?))
+}
+
+fn open_embedded_to_read(config: &Config) -> Result<SqliteStore, StoreError> {
+    let options = sqlite::Options {
+        read_only: true,
+        ..sqlite::Options::default()
+    };
+    SqliteStore::open(&config.store.directory, &options)
+}
+
+fn postgres_options(config: &Config, url: &str) -> postgres::Options {
+    // Where PostgreSQL's own programs look.
+    let usual = || match std::env::var_os("PGPASSFILE") {
+        Some(file) => Some(PathBuf::from(file)),
+        None => Some(PathBuf::from(std::env::var_os("HOME")?).join(".pgpass")),
+    };
+    postgres::Options {
+        password_file: config.store.password_file.clone().or_else(usual),
+        migrate: config.store.migrate,
+        connections: config.store.connections.get() as usize,
+        ..postgres::Options::new(url)
+    }
+}
+
+/// `keyrink migrate`
+pub fn migrate(arguments: &cli::Migrate) -> Result<(), AdminError> {
+    let config = arguments.source.configuration()?;
+    let Some(url) = &config.store.database else {
+        return Err(AdminError::OtherMeans(
+            "the embedded database is brought up to date by whatever opens it to write",
+        ));
+    };
+    match PostgresStore::migrate(&postgres_options(&config, url))? {
+        0 => println!("the tables are up to date"),
+        steps => println!("the tables are up to date now, after {steps} steps"),
+    }
+    Ok(())
 }
 
 /// `keyrink backup`
 pub fn backup(arguments: &cli::Backup) -> Result<(), AdminError> {
     let config = arguments.source.configuration()?;
     let failed = |error| AdminError::Write(arguments.target.display().to_string(), error);
-    let store = open_to_read(&config)?;
+    if config.store.database.is_some() {
+        return Err(AdminError::OtherMeans(
+            "a PostgreSQL database is copied by `pg_dump --format=custom` and restored by `pg_restore`",
+        ));
+    }
+    let store = open_embedded_to_read(&config)?;
     std::fs::create_dir(&arguments.target).map_err(failed)?;
     store.backup(&arguments.target.join(SqliteStore::FILE))?;
     println!("copied to {}", arguments.target.display());

@@ -28,6 +28,8 @@ pub enum Command {
     Check(Check),
     /// Derive search terms and reconciliation elements of every certificate anew
     Rebuild(Rebuild),
+    /// Bring the tables of a PostgreSQL database up to date, while servers go on using it
+    Migrate(Migrate),
     /// Copy the store while it is in use
     Backup(Backup),
     /// Show how it stands with the partners, or talk to one now
@@ -47,13 +49,16 @@ pub struct Source {
     /// Folder of the embedded database; created if missing [default: /var/lib/keyrink]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
+    /// PostgreSQL database to use instead: postgres://USER@HOST/NAME
+    #[arg(long, value_name = "URL", conflicts_with = "data")]
+    pub database: Option<String>,
     /// Configuration file; `keyrink config show` writes one
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 }
 
 impl Source {
-    /// The configuration: defaults, file, environment, `--data`, each overriding those before.
+    /// The configuration: defaults, file, environment, `--data` or `--database`, each overriding those before.
     pub fn configuration(&self) -> Result<Config, ConfigError> {
         // A variable that is not Unicode can't be one of ours, and must not end the program.
         let environment =
@@ -61,7 +66,9 @@ impl Source {
         let mut config = Config::read(self.config.as_deref(), environment)?;
         if let Some(directory) = &self.data {
             config.store.directory.clone_from(directory);
+            config.store.database = None;
         }
+        config.store.database = self.database.clone().or(config.store.database);
         Ok(config)
     }
 }
@@ -73,7 +80,8 @@ impl Source {
   keyrink serve --config /etc/keyrink.toml
   keyrink serve --data ./keys --http 127.0.0.1:11371 --http '[::1]:11371'
   keyrink serve --data ./keys --https 0.0.0.0:443 --tls-cert fullchain.pem --tls-key privkey.pem
-  keyrink serve --data ./keys --recon 0.0.0.0:11370 --partner recon=keys.example.org:11370")]
+  keyrink serve --data ./keys --recon 0.0.0.0:11370 --partner recon=keys.example.org:11370
+  keyrink serve --database postgres://keyrink@db.example.org/keyrink")]
 pub struct Serve {
     /// Where the store is.
     #[command(flatten)]
@@ -221,6 +229,21 @@ EXAMPLES:
   keyrink rebuild --data ./keys"
 )]
 pub struct Rebuild {
+    /// Where the store is.
+    #[command(flatten)]
+    pub source: Source,
+}
+
+/// `keyrink migrate`
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Needed only where the configuration says `migrate = false`: programs that write do it when they start. Servers of
+the version before go on working with the new tables.
+
+EXAMPLES:
+  keyrink migrate --database postgres://keyrink@db.example.org/keyrink"
+)]
+pub struct Migrate {
     /// Where the store is.
     #[command(flatten)]
     pub source: Source,

@@ -189,6 +189,18 @@ section! {
         /// The folder of the embedded database. It is created if missing and belongs to one machine;
         /// several processes of that machine (serve, load, dump, check) may use it at the same time.
         directory: PathBuf = PathBuf::from("/var/lib/keyrink");
+        /// The URL of a PostgreSQL database, which any number of processes on any machines may use at the same time.
+        /// Set, it takes the place of `directory`. A database on another machine is spoken to by TLS, and its certificate
+        /// is verified (`sslrootcert=FILE` names the authorities), unless the URL says `sslmode=disable`.
+        database: Option<String> = None, example r#""postgres://keyrink@/keyrink?host=/var/run/postgresql""#;
+        /// Where the password for `database` is looked for if the URL has none: lines of
+        /// `host:port:database:user:password`. Unset: the file that PGPASSFILE names, or `~/.pgpass`.
+        password_file: Option<PathBuf> = None, example r#""/etc/keyrink/pgpass""#;
+        /// Whether programs that write to `database` bring its tables up to date when they start. Otherwise that is done by
+        /// `keyrink migrate`. Programs of the version before go on working.
+        migrate: bool = true;
+        /// Connections of one process to `database`, besides the one that updates.
+        connections: NonZeroU32 = nonzero(16);
     }
 }
 

@@ -16,6 +16,7 @@ mod claims;
 pub(crate) mod dataset;
 mod figures;
 pub(crate) mod gossip;
+mod lease;
 mod listener;
 pub(crate) mod partner;
 pub(crate) mod recovery;
@@ -187,6 +188,7 @@ impl Peers {
         }
         for partner in partners.iter().filter(|partner| !in_one(&old, partner)) {
             tokio::spawn(listener::keep_addresses(Arc::clone(partner)));
+            tokio::spawn(lease::keep(Arc::clone(&self.node), Arc::clone(partner)));
             tokio::spawn(gossip::call_again(Arc::clone(&self.node), Arc::clone(partner)));
             tokio::spawn(recovery::work(Arc::clone(&self.node), Arc::clone(partner)));
         }

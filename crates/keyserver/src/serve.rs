@@ -57,7 +57,7 @@ pub fn run(arguments: &cli::Serve) -> Result<(), ServeError> {
     let config = &arguments.configuration()?;
     logging::start(&config.log)?;
     let metrics = Metrics::install()?;
-    let store: Arc<dyn Store> = Arc::new(admin::open_store(config, Durability::Full)?);
+    let store: Arc<dyn Store> = admin::open_store(config, Durability::Full)?;
     let _follower = Follower::start(Arc::clone(&store))?;
     load_beside(config, &store, &arguments.load)?;
     let routes = hkp(config, &store);

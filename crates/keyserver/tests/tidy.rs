@@ -40,7 +40,6 @@ const ARROWS: &[(&str, &[&str])] = &[
             "std::net",
             "std::env",
             "std::process",
-            "tokio",
         ],
     ),
     (
@@ -74,7 +73,17 @@ const PLACES: &[(&str, &[&str])] = &[
         ],
     ),
     ("aws_lc_sys", &["crates/openpgp/src/crypto/aws_lc"]),
-    ("rustls", &["crates/keyserver/src/http", "crates/keyserver/src/client"]),
+    (
+        "rustls",
+        &[
+            "crates/keyserver/src/http",
+            "crates/keyserver/src/client",
+            "crates/store/src/postgres",
+        ],
+    ),
+    // Outside of the program only the engine that hides a runtime of its own has anything asynchronous.
+    ("tokio", &["crates/keyserver/src", "crates/store/src/postgres"]),
+    ("futures_util", &["crates/keyserver/src", "crates/store/src/postgres"]),
     (
         "axum",
         &[
@@ -93,7 +102,6 @@ const PLACES: &[(&str, &[&str])] = &[
 const VOCABULARY: &[&str] = &[
     "bytes",
     "clap",
-    "futures_util",
     "keyrink_openpgp",
     "keyrink_recon",
     "keyrink_store",
@@ -103,7 +111,6 @@ const VOCABULARY: &[&str] = &[
     "serde",
     "serde_json",
     "thiserror",
-    "tokio",
     "tracing",
 ];
 

@@ -7,13 +7,15 @@
 //! The element table is the durable prefix tree: its rows in the order of their bytes are the tree's order, so
 //! every tree node is one contiguous range. There is no second structure that could drift from the records.
 //!
-//! All calls block. Engines: [`sqlite`] (embedded, the default) and [`memory`] (for tests). One suite,
-//! `conformance`, holds for every engine.
+//! All calls block. Engines: [`sqlite`] (embedded, the default), [`postgres`] (shared by any number of processes) and
+//! [`memory`] (for tests). One suite, `conformance`, holds for every engine.
 
 mod batch;
 #[cfg(test)]
 mod conformance;
+mod derived;
 pub mod memory;
+pub mod postgres;
 mod record;
 pub mod sqlite;
 
@@ -107,6 +109,14 @@ pub trait Store: Send + Sync {
 
     /// A small value kept beside the records, written by [`Batch::notes`].
     fn note(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// Writes a note if it is still what the caller saw, `None` where there was none; whether that was so.
+    fn swap_note(&self, key: &str, seen: Option<&[u8]>, new: &[u8]) -> Result<bool, StoreError>;
+
+    /// Whether servers on several machines may share this store.
+    fn is_shared(&self) -> bool {
+        false
+    }
 
     /// Deletes change rows older than `before` (Unix seconds) and refusals that ended before it, and does the engine's
     /// own housekeeping.

@@ -203,6 +203,15 @@ impl Store for MemoryStore {
         Ok(self.state().notes.get(key).cloned())
     }
 
+    fn swap_note(&self, key: &str, seen: Option<&[u8]>, new: &[u8]) -> Result<bool, StoreError> {
+        let mut state = self.state();
+        let same = state.notes.get(key).map(Vec::as_slice) == seen;
+        if same {
+            Arc::make_mut(&mut state).notes.insert(key.to_owned(), new.to_vec());
+        }
+        Ok(same)
+    }
+
     fn maintain(&self, before: u64) -> Result<(), StoreError> {
         let mut state = self.state();
         let keep = state

@@ -4,7 +4,6 @@
 //! never wait for each other. The file is in WAL mode with large pages. Acknowledged means synced, unless a bulk load
 //! asks for [`Durability::Normal`].
 
-mod derived;
 mod fault;
 mod mend;
 mod read;
@@ -262,6 +261,19 @@ impl Store for SqliteStore {
 
     fn note(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
         self.readers.run(|connection| read::note(connection, key))
+    }
+
+    fn swap_note(&self, key: &str, seen: Option<&[u8]>, new: &[u8]) -> Result<bool, StoreError> {
+        let (key, seen, new) = (key.to_owned(), seen.map(<[u8]>::to_vec), new.to_vec());
+        self.writer()?.run(move |connection| {
+            let transaction = Transaction::begin(connection, now())?;
+            let same = read::note(connection, &key)? == seen;
+            if same {
+                transaction.note(&key, Some(&new))?;
+            }
+            transaction.commit()?;
+            Ok(same)
+        })
     }
 
     fn maintain(&self, before: u64) -> Result<(), StoreError> {

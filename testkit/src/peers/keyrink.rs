@@ -1,5 +1,6 @@
 //! Keyrink itself, as a process like any other peer.
 
+use std::ffi::OsStr;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
@@ -15,7 +16,7 @@ use crate::http::Client;
 pub struct KeyrinkOptions {
     /// The program: `env!("CARGO_BIN_EXE_keyrink")` in tests of its crate.
     pub program: PathBuf,
-    /// The folder of the embedded store; it outlives the process.
+    /// The folder of the embedded store, or the URL of a PostgreSQL database; it outlives the process.
     pub data: PathBuf,
     /// Where it answers HTTP, on a free port; other addresses of the loopback network keep nodes apart.
     pub address: Ipv4Addr,
@@ -31,6 +32,15 @@ pub struct Keyrink {
     process: Process,
     http: SocketAddr,
     log: NamedTempFile,
+}
+
+/// How a command of `keyrink` is told where its store is: a folder, or the URL of a PostgreSQL database.
+pub fn store_arguments(store: &Path) -> [&OsStr; 2] {
+    let option = match store.starts_with("postgres:") {
+        true => "--database",
+        false => "--data",
+    };
+    [OsStr::new(option), store.as_os_str()]
 }
 
 impl Keyrink {
@@ -61,7 +71,7 @@ impl Keyrink {
             .map(AsRef::as_ref)
             .chain([options.program.as_os_str()]);
         let mut command = Command::new(words.next().unwrap_or_default());
-        command.args(words).arg("serve").arg("--data").arg(&options.data);
+        command.args(words).arg("serve").args(store_arguments(&options.data));
         command.args(["--http", &http.to_string()]).args(&options.arguments);
         let log = NamedTempFile::new().at("temporary file")?;
         let mut process = Process::spawn(command, "keyrink", log.path())?;

@@ -117,6 +117,28 @@ pub fn run(command: &mut Command, package: &'static str) -> Result<Output, Error
     })
 }
 
+/// The processes that this one started and that still run.
+pub(crate) fn children(parent: i32) -> Vec<i32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let ids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    ids.filter(|id| fields(*id).and_then(|fields| fields.get(1)?.parse().ok()) == Some(parent))
+        .collect()
+}
+
+/// Processor time that a process has taken, in seconds.
+pub(crate) fn cpu_seconds(id: i32) -> Option<f64> {
+    let fields = fields(id)?;
+    let ticks = |at: usize| fields.get(at)?.parse::<u64>().ok();
+    Some((ticks(11)? + ticks(12)?) as f64 / rustix::param::clock_ticks_per_second() as f64)
+}
+
+/// What `/proc/ID/stat` says behind the program's name: its state, its parent and so on.
+fn fields(id: i32) -> Option<Vec<String>> {
+    let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+    let behind = stat.rsplit_once(") ")?.1;
+    Some(behind.split(' ').map(str::to_owned).collect())
+}
+
 /// A loopback port that nobody listens at, below those the system gives to outgoing connections.
 ///
 /// # Errors

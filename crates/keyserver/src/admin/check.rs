@@ -11,12 +11,11 @@ use keyrink_store::{Dataset, Store, Stored};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
 
 /// `keyrink check`
 pub fn run(arguments: &cli::Check) -> Result<(), AdminError> {
     let config = arguments.source.configuration()?;
-    let store: Arc<dyn Store> = Arc::new(open_to_read(&config)?);
+    let store = open_to_read(&config)?;
     let policy = Policy::new(&config);
     let mut report = check(&*store, policy, &Progress::for_terminal)?;
     for tree in crate::peers::dataset::sets(&store, policy) {

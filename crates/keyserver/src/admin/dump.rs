@@ -57,7 +57,7 @@ pub fn run(arguments: &cli::Dump) -> Result<(), AdminError> {
     let store = open_to_read(&config)?;
     let certificates_per_file = u64::from(arguments.certificates_per_file.get());
     let manifest = dump(
-        &store,
+        &*store,
         view,
         &arguments.target,
         certificates_per_file,

@@ -25,7 +25,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 /// `keyrink load`
 pub fn run(arguments: &cli::Load) -> Result<(), AdminError> {
     let config = arguments.source.configuration()?;
-    let store: Arc<dyn Store> = Arc::new(open_store(&config, Durability::Normal)?);
+    let store = open_store(&config, Durability::Normal)?;
     let report = load(
         &config,
         store,

@@ -11,7 +11,6 @@ use crate::peers::partner::{self, Partner};
 use crate::peers::session::{self, Role};
 use crate::peers::status::{self, Report, ago};
 use crate::peers::{Node, recovery};
-use keyrink_store::Store;
 use keyrink_store::sqlite::Durability;
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -40,7 +39,7 @@ fn on_runtime(work: impl Future<Output = Result<(), AdminError>>) -> Result<(), 
 fn show(config: &Config, json: bool) -> Result<(), AdminError> {
     let store = open_to_read(config)?;
     let names = config.partners.iter().map(|partner| partner.label().to_owned());
-    let reports = status::reports(&store, &names.collect::<Vec<_>>())?;
+    let reports = status::reports(&*store, &names.collect::<Vec<_>>())?;
     if json {
         let text = serde_json::to_string_pretty(&reports).map_err(|error| AdminError::Peer(error.to_string()))?;
         println!("{text}");
@@ -115,7 +114,7 @@ async fn test(config: &Config, address: &str) -> Result<(), AdminError> {
     let _: HostPort = address
         .parse()
         .map_err(|error| AdminError::Peer(format!("{address:?} is {error}")))?;
-    let store: Arc<dyn Store> = Arc::new(open_to_read(config)?);
+    let store = open_to_read(config)?;
     let node = Node::new(config, Arc::clone(&store));
     let known = config.partners.iter().find(|partner| partner.recon == address).cloned();
     let partner = known.unwrap_or_else(|| config::Partner {
@@ -174,7 +173,7 @@ fn unmet(error: &session::SessionError) -> String {
 
 /// One session and what follows from it, now.
 async fn sync(config: &Config, name: &str) -> Result<(), AdminError> {
-    let store: Arc<dyn Store> = Arc::new(open_store(config, Durability::Full)?);
+    let store = open_store(config, Durability::Full)?;
     let node = Arc::new(Node::new(config, Arc::clone(&store)));
     let wanted = config.partners.iter().find(|partner| partner.label() == name);
     let wanted = wanted.ok_or_else(|| AdminError::Peer(format!("no [[partner]] has the name {name:?}")))?;

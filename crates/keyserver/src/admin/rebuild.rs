@@ -21,7 +21,7 @@ use std::fmt;
 pub fn run(arguments: &cli::Rebuild) -> Result<(), AdminError> {
     let config = arguments.source.configuration()?;
     let store = open_store(&config, Durability::Full)?;
-    let report = rebuild(&store, Policy::new(&config), &Progress::for_terminal)?;
+    let report = rebuild(&*store, Policy::new(&config), &Progress::for_terminal)?;
     print!("{report}");
     Ok(())
 }

@@ -43,6 +43,12 @@ pub(crate) async fn call_again(node: Arc<Node>, partner: Arc<Partner>) {
             schedule.due = Instant::now() + SPACING_MIN;
             continue;
         }
+        let Some(token) = partner.lease.token() else {
+            // Another server calls it. Whoever takes the lease is woken.
+            schedule.due = Instant::now() + SPACING_MIN;
+            continue;
+        };
+        tracing::debug!(partner = partner.name(), token, "calling");
         call(&node, &partner).await;
         schedule.called(partner.report().setbacks());
     }

@@ -2,6 +2,7 @@
 
 use super::bucket::Bucket;
 use super::dataset::{self, Kind, Kinds};
+use super::lease::Lease;
 use super::recovery::Queue;
 use super::status::{self, Doing, Report, Trouble};
 use crate::client::hashquery::Source;
@@ -21,6 +22,8 @@ pub(crate) struct Partner {
     state: Mutex<State>,
     /// What it has and this node lacks.
     pub(crate) queue: Queue,
+    /// The right to call it.
+    pub(crate) lease: Lease,
     /// Says that a call should be made soon.
     pub(crate) wake: Notify,
     /// Whether it is no partner any more.
@@ -82,6 +85,7 @@ impl Partner {
             }),
             recon,
             queue: Queue::default(),
+            lease: Lease::new(&name, store),
             wake: Notify::new(),
             removed: watch::Sender::new(false),
             accepting: Arc::new(Semaphore::new(1)),

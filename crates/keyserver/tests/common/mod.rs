@@ -1,4 +1,5 @@
-//! The program on a store in a throw-away folder, as these tests use it.
+//! The program on a store in a throw-away folder, as these tests use it; or, if KEYRINK_TEST_ENGINE is `postgres`, on a
+//! PostgreSQL database in a throw-away cluster.
 #![allow(dead_code, reason = "each test program uses a part of this")]
 
 pub mod peering;
@@ -8,9 +9,11 @@ use std::io::Write;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, Weak};
 
 use keyrink_testkit::http::{Answer, Client};
-use keyrink_testkit::peers::{Keyrink, KeyrinkOptions};
+use keyrink_testkit::peers::{Keyrink, KeyrinkOptions, Postgres, store_arguments};
 
 /// The program under test.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_keyrink");
@@ -18,6 +21,35 @@ pub const PROGRAM: &str = env!("CARGO_BIN_EXE_keyrink");
 /// A store and what is done with it.
 pub struct Node {
     folder: tempfile::TempDir,
+    database: Option<Database>,
+}
+
+/// A database and the server it is in, which ends with the last database.
+#[derive(Clone)]
+struct Database {
+    name: String,
+    server: Arc<Postgres>,
+}
+
+impl Database {
+    /// A new one, if these tests are to run on PostgreSQL.
+    fn wanted() -> Option<Self> {
+        (std::env::var_os("KEYRINK_TEST_ENGINE")? == "postgres").then(Self::new)
+    }
+
+    fn new() -> Self {
+        static SERVER: Mutex<Weak<Postgres>> = Mutex::new(Weak::new());
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let mut running = SERVER.lock().unwrap();
+        let server = running.upgrade().unwrap_or_else(|| {
+            let server = Arc::new(Postgres::start_with(&["fsync=off"]).unwrap());
+            *running = Arc::downgrade(&server);
+            server
+        });
+        let name = format!("node{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        server.create(&name).unwrap();
+        Self { name, server }
+    }
 }
 
 /// How a command ended and what it wrote.
@@ -31,7 +63,8 @@ pub struct Finished {
 impl Node {
     pub fn new() -> Self {
         Self {
-            folder: tempfile::Builder::new().prefix("keyrink-").tempdir().unwrap(),
+            database: Database::wanted(),
+            ..Self::embedded()
         }
     }
 
@@ -43,9 +76,56 @@ impl Node {
         node
     }
 
-    /// The store.
+    /// The store: a folder, or the URL of a PostgreSQL database.
     pub fn data(&self) -> PathBuf {
-        self.path("data")
+        match &self.database {
+            Some(database) => PathBuf::from(database.server.url_of(&database.name)),
+            None => self.path("data"),
+        }
+    }
+
+    /// Is the store the embedded one? Says so if it is not: what follows in the test needs that.
+    pub fn is_embedded(&self) -> bool {
+        if self.database.is_some() {
+            println!("the rest is about the embedded store");
+        }
+        self.database.is_none()
+    }
+
+    /// A node on PostgreSQL, whatever the other tests run on.
+    pub fn on_postgres() -> Self {
+        Self {
+            database: Some(Database::new()),
+            ..Self::embedded()
+        }
+    }
+
+    /// A node on the embedded store, whatever the other tests run on.
+    pub fn embedded() -> Self {
+        Self {
+            folder: tempfile::Builder::new().prefix("keyrink-").tempdir().unwrap(),
+            database: None,
+        }
+    }
+
+    /// Another node on the same database.
+    pub fn beside(&self) -> Self {
+        assert!(self.database.is_some(), "only PostgreSQL is shared");
+        Self {
+            database: self.database.clone(),
+            ..Self::embedded()
+        }
+    }
+
+    /// The server of its database.
+    pub fn postgres(&self) -> &Postgres {
+        &self.database.as_ref().unwrap().server
+    }
+
+    /// What its database says to some SQL.
+    pub fn ask(&self, sql: &str) -> String {
+        let database = self.database.as_ref().unwrap();
+        database.server.ask(&database.name, sql).unwrap()
     }
 
     /// A path beside the store.
@@ -63,7 +143,7 @@ impl Node {
     /// `keyrink COMMAND --data STORE ARGUMENTS`, not started yet.
     pub fn command(&self, name: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new(PROGRAM);
-        command.arg(name).arg("--data").arg(self.data()).args(arguments);
+        command.arg(name).args(store_arguments(&self.data())).args(arguments);
         command
     }
 

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use keyrink::formats::{Family, SKS};
 use keyrink_openpgp::digest::sks_digest;
-use keyrink_store::Store;
-use keyrink_store::sqlite::{Options, SqliteStore};
+use keyrink_store::postgres::{self, PostgresStore};
+use keyrink_store::sqlite::{self, SqliteStore};
+use keyrink_store::{Store, StoreError};
 use keyrink_testkit::http::Client;
 use keyrink_testkit::keyring::entries;
 use keyrink_testkit::peers::{Keyrink, Sks, SksOptions, free_port};
@@ -160,17 +161,28 @@ pub fn digests(data: &Path) -> Digests {
 
 /// All digests by which one family of peers knows what is in a store.
 pub fn digests_of(data: &Path, family: &Family) -> Digests {
-    let options = Options {
-        read_only: true,
-        ..Options::default()
-    };
-    let store = SqliteStore::open(data, &options).unwrap();
-    store
+    open_to_read(data)
+        .unwrap()
         .range(family.dataset, &[], &[0xFF; 16], usize::MAX)
         .unwrap()
         .0
         .into_iter()
         .collect()
+}
+
+fn open_to_read(data: &Path) -> Result<Box<dyn Store>, StoreError> {
+    if data.starts_with("postgres:") {
+        let options = postgres::Options {
+            read_only: true,
+            ..postgres::Options::new(data.to_str().unwrap())
+        };
+        return Ok(Box::new(PostgresStore::open(&options)?));
+    }
+    let options = sqlite::Options {
+        read_only: true,
+        ..sqlite::Options::default()
+    };
+    Ok(Box::new(SqliteStore::open(data, &options)?))
 }
 
 /// An SKS that knows `partners` by their ports on 127.0.0.1, with these keyrings.

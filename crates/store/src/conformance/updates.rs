@@ -24,6 +24,7 @@ pub(crate) const CHECKS: &[Check] = &[
     ("a deleted record and a new one keep apart", delete_and_insert),
     ("changes are numbered without gaps", numbered),
     ("notes come and go with their batch", notes),
+    ("a note is swapped by one of those who saw it", swapped),
     ("mending leaves alone what is right", mending),
     ("realms do not meet", realms),
     ("concurrent updates of one record lose nothing", concurrent),
@@ -288,6 +289,27 @@ fn notes(store: &dyn Store) {
         (store.note("key").unwrap(), store.note("other").unwrap()),
         (None, Some(vec![3]))
     );
+}
+
+fn swapped(store: &dyn Store) {
+    assert!(!store.swap_note("key", Some(b"old"), b"new").unwrap());
+    assert!(store.swap_note("key", None, b"").unwrap() && !store.swap_note("key", None, b"x").unwrap());
+    assert!(store.swap_note("key", Some(b""), b"0").unwrap());
+    let wins = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for thread in 0..4u8 {
+            let wins = &wins;
+            scope.spawn(move || {
+                for round in 0..20u8 {
+                    let seen = store.note("key").unwrap().unwrap();
+                    let won = store.swap_note("key", Some(&seen), &[thread, round]).unwrap();
+                    wins.fetch_add(usize::from(won), Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    assert!((1..=80).contains(&wins.load(Ordering::Relaxed)));
+    assert_eq!(store.note("key").unwrap().unwrap().len(), 2);
 }
 
 fn mending(store: &dyn Store) {

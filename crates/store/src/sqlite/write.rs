@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::fault::Fault;
-use super::{derived, read};
+use super::read;
 use crate::batch::{Edit, Kept, Plan, difference};
+use crate::derived;
 use crate::{Applied, Batch, Dataset, Element, Realm, RecordId, Refusal, Stored, Term};
 
 /// A transaction under way: what it has to write into the shared rows before it commits.

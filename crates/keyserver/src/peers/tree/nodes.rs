@@ -68,9 +68,10 @@ impl<const L: usize> Node<L> {
     ) -> Option<Prefix<L>> {
         let (mut node, mut depth) = (self, 0);
         loop {
+            // Of two lanes one may be read before what it follows from in the other, so below zero is a way to pass by.
             node.summary.count = match change.added {
-                true => node.summary.count + 1,
-                false => node.summary.count.saturating_sub(1),
+                true => node.summary.count.wrapping_add(1),
+                false => node.summary.count.wrapping_sub(1),
             };
             dataset.scale(&mut node.summary.samples, &change.factors);
             if node.summary.count <= JOIN_MAX {

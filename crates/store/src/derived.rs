@@ -26,7 +26,7 @@ struct Window<'a> {
 }
 
 /// Writes `terms` and `elements` of the record `id` with `data`.
-pub(super) fn encode(id: &RecordId, data: &[u8], terms: &[Term], elements: &[Element]) -> Vec<u8> {
+pub(crate) fn encode(id: &RecordId, data: &[u8], terms: &[Term], elements: &[Element]) -> Vec<u8> {
     let mut window = Window::new(id, data);
     let mut out = Vec::with_capacity(128);
     number(&mut out, terms.len());
@@ -43,7 +43,7 @@ pub(super) fn encode(id: &RecordId, data: &[u8], terms: &[Term], elements: &[Ele
 }
 
 /// Reads what [`encode`] wrote.
-pub(super) fn decode(id: &RecordId, data: &[u8], derived: &[u8]) -> Result<(Vec<Term>, Vec<Element>), StoreError> {
+pub(crate) fn decode(id: &RecordId, data: &[u8], derived: &[u8]) -> Result<(Vec<Term>, Vec<Element>), StoreError> {
     let damaged = || {
         StoreError::Damaged(format!(
             "the list of terms and elements of the record {id:?} can't be read"

@@ -1,0 +1,131 @@
+//! How the schema moves forward while front ends of the version before go on working.
+//!
+//! Table `meta` has two numbers: the version of the schema, and the oldest version that a program must know to work with it.
+//! A migration runs in one transaction, which locks these rows; two programs that start at once do it one after the other.
+
+use std::time::Duration;
+
+use super::connection::Connection;
+use super::database::Database;
+use super::fault::{Cure, Fault};
+use super::{read, sql};
+use crate::StoreError;
+
+/// One step of the schema.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Migration {
+    pub(super) script: &'static str,
+    /// The oldest version that a program must know to go on working when this is done.
+    pub(super) oldest: u32,
+}
+
+/// Migrations, oldest first; their number is the newest version.
+pub(super) type Migrations = &'static [Migration];
+
+/// All migrations there are.
+pub(super) const MIGRATIONS: Migrations = &[Migration {
+    script: include_str!("migrations/0001.sql"),
+    oldest: 1,
+}];
+
+/// What `meta` says; zero where there is nothing yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Version {
+    schema: u32,
+    oldest: u32,
+}
+
+/// Sees that the schema is one that this program can work with; brings it to the newest version where `migrate` allows
+/// that. How many steps were taken.
+pub(super) fn prepare(database: &Database, migrations: Migrations, migrate: bool) -> Result<u32, StoreError> {
+    let known = migrations.len() as u32;
+    let mut made = 0;
+    for _ in 0..TRIES_MAX {
+        match attempt(database, migrations, migrate) {
+            // Somebody else makes the same tables at the same time.
+            Err(fault) if fault.cure() != Cure::Tell => std::thread::sleep(PAUSE),
+            Err(fault) if is_made(&fault) => {
+                made += 1;
+                if made > MADE_MAX {
+                    let reason = "a database that belongs to another program: choose an empty one";
+                    return Err(StoreError::Damaged(format!("{} is {reason}", database.name())));
+                }
+                std::thread::sleep(PAUSE);
+            }
+            Err(fault) => return Err(database.told(fault)),
+            Ok((version, _)) if version.oldest > known => {
+                let found = version.schema;
+                return Err(StoreError::TooNew { found, known });
+            }
+            Ok((version, _)) if version.schema < known => {
+                let reason = "its schema is older than this program: run `keyrink migrate`";
+                return Err(StoreError::Unavailable(format!("{}: {reason}", database.name())));
+            }
+            Ok((_, steps)) => return Ok(steps),
+        }
+    }
+    let reason = "others kept changing its schema";
+    Err(StoreError::Unavailable(format!("{}: {reason}", database.name())))
+}
+
+fn attempt(database: &Database, migrations: Migrations, migrate: bool) -> Result<(Version, u32), Fault> {
+    let mut connection = database.connect()?;
+    let there = !connection
+        .rows(sql::HAS_META, &[])?
+        .iter()
+        .all(|row| matches!(row.try_get(0), Ok(0_i64)));
+    let found = if there {
+        version(&mut connection, sql::META)?
+    } else {
+        Version::default()
+    };
+    if !migrate || found.schema as usize >= migrations.len() {
+        return Ok((found, 0));
+    }
+    connection.execute(sql::BEGIN, &[])?;
+    if !there {
+        connection.execute(sql::NEW_META, &[])?;
+    }
+    let found = version(&mut connection, sql::LOCK_META)?;
+    let steps = migrations.get(found.schema as usize..).unwrap_or_default();
+    for step in steps {
+        connection.script(step.script)?;
+    }
+    let Some(last) = steps.last() else {
+        return Ok((found, 0));
+    };
+    let reached = Version {
+        schema: migrations.len() as u32,
+        oldest: last.oldest,
+    };
+    connection.execute(sql::PUT_META, &[&SCHEMA, &i64::from(reached.schema)])?;
+    connection.execute(sql::PUT_META, &[&OLDEST, &i64::from(reached.oldest)])?;
+    connection.execute(sql::COMMIT, &[])?;
+    Ok((reached, steps.len() as u32))
+}
+
+fn version(connection: &mut Connection, question: sql::Sql) -> Result<Version, Fault> {
+    let mut version = Version::default();
+    for row in connection.rows(question, &[])? {
+        let value = read::unsigned(&row, 1)?.try_into().unwrap_or(u32::MAX);
+        match read::column(&row, 0)? {
+            SCHEMA => version.schema = value,
+            OLDEST => version.oldest = value,
+            _ => {}
+        }
+    }
+    Ok(version)
+}
+
+/// Did a table turn out to be there already?
+fn is_made(fault: &Fault) -> bool {
+    let Fault::Postgres(error) = fault else { return false };
+    error.code() == Some(&tokio_postgres::error::SqlState::DUPLICATE_TABLE)
+}
+
+const SCHEMA: &str = "schema";
+const OLDEST: &str = "oldest";
+const TRIES_MAX: u32 = 40;
+/// So often others may have made one of the tables first. They make all of them in one transaction.
+const MADE_MAX: u32 = 3;
+const PAUSE: Duration = Duration::from_millis(100);

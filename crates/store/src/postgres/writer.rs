@@ -1,0 +1,263 @@
+//! The writer: the one session of this process that updates records.
+//!
+//! Callers queue their batches and block. A thread takes all that wait, runs them in one transaction and answers when it
+//! has committed. A conflict with another process runs the transaction again, so does a connection that breaks. If it breaks
+//! while the commit is under way, the lane tells afterwards whether it was committed, so nothing is done twice.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::{JoinHandle, sleep};
+use std::time::{Duration, Instant};
+
+use super::connection::Connection;
+use super::database::Database;
+use super::fault::{Cure, Fault};
+use super::lane::{Lane, random};
+use super::sql;
+use super::write::{Results, Transaction};
+use crate::batch::now;
+use crate::{Applied, Batch, StoreError};
+
+/// The way to the writer thread. Dropping it finishes what is queued.
+pub(super) struct Writer {
+    lane: Lane,
+    jobs: Option<SyncSender<Job>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+enum Job {
+    Batch(Waiting),
+    /// Anything else that commits in the lane; it sends its own answer.
+    Task(Task),
+}
+
+type Waiting = (Batch, SyncSender<Result<Vec<Applied>, StoreError>>);
+type Task = Box<dyn FnOnce(&mut Worker) + Send>;
+
+/// What the thread has to itself.
+struct Worker {
+    database: Arc<Database>,
+    lane: Lane,
+    connection: Option<Connection>,
+}
+
+/// How an attempt ended that did not succeed.
+enum Failed<T> {
+    /// Nothing was committed.
+    Nothing(Fault),
+    /// It may have been committed.
+    Perhaps(T, i64),
+}
+
+/// A transaction up to but without its commit. Pure but for that; may run again. The number is what it marks the lane with.
+type Work<'a, T> = &'a dyn Fn(&mut Connection, Lane, i64) -> Result<Written<T>, Fault>;
+
+/// What a transaction comes to, and whether there is anything to commit.
+type Written<T> = (T, bool);
+
+impl Writer {
+    /// Claims a lane and starts the thread.
+    pub(super) fn start(database: &Arc<Database>) -> Result<Self, StoreError> {
+        let told = |fault| database.told(fault);
+        let mut connection = database.connect().map_err(told)?;
+        connection.set(sql::IDLE_TIME).map_err(told)?;
+        let lane = Lane::claim(&mut connection).map_err(told)?;
+        let (jobs, queue) = sync_channel(QUEUE_MAX);
+        let mut worker = Worker {
+            database: Arc::clone(database),
+            lane,
+            connection: Some(connection),
+        };
+        let thread = std::thread::Builder::new()
+            .name("store-writer".into())
+            .spawn(move || worker.run(&queue))
+            .map_err(|error| StoreError::Unavailable(format!("no thread for writing: {error}")))?;
+        Ok(Self {
+            lane,
+            jobs: Some(jobs),
+            thread: Some(thread),
+        })
+    }
+
+    /// Runs `batch` and waits until it is durable.
+    pub(super) fn update(&self, batch: Batch) -> Result<Vec<Applied>, StoreError> {
+        let (answer, result) = sync_channel(1);
+        self.send(Job::Batch((batch, answer)))?;
+        result.recv().map_err(|_| stopped())?
+    }
+
+    /// Runs another transaction, which has something to commit.
+    pub(super) fn run<T: Send + 'static>(
+        &self,
+        work: impl Fn(&mut Connection, Lane, i64) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (answer, result) = sync_channel(1);
+        self.send(Job::Task(Box::new(move |worker| {
+            let done = worker.until_done(&|connection, lane, token| Ok((work(connection, lane, token)?, true)));
+            // A caller that went away needs no answer.
+            let _ = answer.send(done);
+        })))?;
+        result.recv().map_err(|_| stopped())?
+    }
+
+    fn send(&self, job: Job) -> Result<(), StoreError> {
+        self.jobs.as_ref().ok_or_else(stopped)?.send(job).map_err(|_| stopped())
+    }
+
+    /// The lane of this process.
+    pub(super) fn lane(&self) -> Lane {
+        self.lane
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Worker {
+    /// The life of the thread.
+    fn run(&mut self, jobs: &Receiver<Job>) {
+        while let Ok(first) = jobs.recv() {
+            let (mut ids, mut waiting, mut next) = (0, Vec::new(), Some(first));
+            while let Some(job) = next {
+                match job {
+                    Job::Batch(batch) => {
+                        ids += batch.0.ids.len();
+                        waiting.push(batch);
+                    }
+                    Job::Task(task) => task(self),
+                }
+                next = if ids < GROUP_IDS_MAX {
+                    jobs.try_recv().ok()
+                } else {
+                    None
+                };
+            }
+            self.commit(waiting);
+        }
+        self.close();
+    }
+
+    /// Runs batches in one transaction and answers them.
+    fn commit(&mut self, waiting: Vec<Waiting>) {
+        if waiting.is_empty() {
+            return;
+        }
+        let batches: Vec<&Batch> = waiting.iter().map(|(batch, _)| batch).collect();
+        let results = self.until_done(&|connection, lane, token| update(connection, lane, &batches, token));
+        for (at, (_, answer)) in waiting.into_iter().enumerate() {
+            let _ = answer.send(match &results {
+                Ok(results) => results[at].clone(),
+                Err(error) => Err(error.clone()),
+            });
+        }
+    }
+
+    /// Runs a transaction again and again until it is done or that is no use.
+    fn until_done<T>(&mut self, work: Work<'_, T>) -> Result<T, StoreError> {
+        let started = Instant::now();
+        let mut pause = PAUSE_MIN;
+        loop {
+            let fault = match self.attempt(work) {
+                Ok(result) => return Ok(result),
+                Err(Failed::Nothing(fault)) => fault,
+                Err(Failed::Perhaps(result, token)) => match self.was_committed(token, started)? {
+                    true => return Ok(result),
+                    false => Fault::Conflict,
+                },
+            };
+            let patience = match fault.cure() {
+                Cure::Again => CONFLICTS_MAX,
+                Cure::Reconnect => AWAY_MAX,
+                Cure::Tell => Duration::ZERO,
+            };
+            if started.elapsed() >= patience {
+                return Err(self.database.told(fault));
+            }
+            // A different time for each process, so that they do not meet again.
+            sleep(pause.mul_f64((random() % 1000) as f64 / 1000.0));
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+
+    fn attempt<T>(&mut self, work: Work<'_, T>) -> Result<T, Failed<T>> {
+        let mut connection = self.connect().map_err(Failed::Nothing)?;
+        let token = random().cast_signed();
+        let (result, writes) = work(&mut connection, self.lane, token).map_err(Failed::Nothing)?;
+        let end = if writes { sql::COMMIT } else { sql::ROLLBACK };
+        match connection.execute(end, &[]) {
+            Ok(_) => {
+                self.connection = Some(connection);
+                Ok(result)
+            }
+            Err(_) if !writes => Ok(result),
+            // The database says itself that it did not commit.
+            Err(fault) if fault.cure() == Cure::Again => Err(Failed::Nothing(fault)),
+            Err(_) => Err(Failed::Perhaps(result, token)),
+        }
+    }
+
+    /// Finds out whether a transaction whose commit was not answered was committed.
+    fn was_committed(&mut self, token: i64, started: Instant) -> Result<bool, StoreError> {
+        loop {
+            let ended = self.connect().and_then(|mut connection| {
+                let ended = self.lane.ended_with(&mut connection, token)?;
+                self.connection = Some(connection);
+                Ok(ended)
+            });
+            match ended {
+                Ok(ended) => return Ok(ended),
+                Err(fault) if started.elapsed() >= AWAY_MAX => return Err(self.database.told(fault)),
+                Err(_) => sleep(PAUSE_MAX),
+            }
+        }
+    }
+
+    /// The session; it is given back by whoever finds it in order.
+    fn connect(&mut self) -> Result<Connection, Fault> {
+        if let Some(connection) = self.connection.take().filter(|connection| !connection.is_closed()) {
+            return Ok(connection);
+        }
+        let mut connection = self.database.connect()?;
+        connection.set(sql::IDLE_TIME)?;
+        Ok(connection)
+    }
+
+    /// Makes durable what a bulk load left to the database, and gives the lane back.
+    fn close(&mut self) {
+        let lane = self.lane;
+        // Without this the claim ends by itself.
+        let _ = self.connect().and_then(|mut connection| {
+            connection.set(sql::STRICT)?;
+            lane.release(&mut connection)
+        });
+    }
+}
+
+/// Runs batches, up to but without the commit.
+fn update(connection: &mut Connection, lane: Lane, batches: &[&Batch], token: i64) -> Result<Written<Results>, Fault> {
+    let mut transaction = Transaction::begin(connection, lane, now(), batches)?;
+    let results = transaction.decide(batches);
+    let writes = transaction.write(token)?;
+    Ok((results, writes))
+}
+
+fn stopped() -> StoreError {
+    StoreError::Unavailable("its writer has stopped: start the program again".into())
+}
+
+/// Batches that may wait before callers have to.
+const QUEUE_MAX: usize = 64;
+/// A transaction takes no further batch once it has this many ids.
+const GROUP_IDS_MAX: usize = 1_000;
+/// How long a transaction is tried that others keep from being committed.
+const CONFLICTS_MAX: Duration = Duration::from_secs(30);
+/// How long callers wait for a database that is away.
+const AWAY_MAX: Duration = Duration::from_secs(5);
+const PAUSE_MIN: Duration = Duration::from_millis(4);
+const PAUSE_MAX: Duration = Duration::from_millis(200);
