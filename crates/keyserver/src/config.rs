@@ -280,6 +280,12 @@ section! {
         /// binds. They are kept so that peers which keep everything find the same here. Fewer than `certificate_octets`
         /// bounds them; 0 keeps none. Peers that have more are then asked for it less and less often.
         extra_octets: u64 = 16 << 20;
+        /// Octets of signatures by others that users get with one certificate, in steps of 8192: of each issuer the newest
+        /// certification of a user id, with the revocation of it, come first. Peers still get what their dataset holds.
+        /// 2088960 and more: no bound.
+        others_octets: u64 = 64 << 10;
+        /// Whether users get only those certifications by others that the owner of a certificate has approved (1pa3pc).
+        approved_only: bool = false;
     }
 }
 

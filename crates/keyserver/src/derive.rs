@@ -4,7 +4,7 @@
 //! says for which policy it is done and how far, so it goes on where it was interrupted, and nothing is read if there
 //! is nothing to do. A server does it in the background, slowly; `keyrink rebuild` does it at once.
 
-use crate::formats::{OPENPGP, Policy, hexadecimal};
+use crate::formats::{OPENPGP, Policy, hexadecimal, octets};
 use keyrink_openpgp::cert::Cert;
 use keyrink_store::{Batch, Decision, RecordId, Store, StoreError, Stored};
 use serde::{Deserialize, Serialize};
@@ -219,9 +219,7 @@ fn decide(stored: Option<&Stored>, policy: Policy) -> Decision {
 }
 
 fn record_id(text: &str) -> Option<RecordId> {
-    let octet = |at: usize| u8::from_str_radix(text.get(at..at + 2)?, 16).ok();
-    let octets: Option<Vec<u8>> = (0..text.len()).step_by(2).map(octet).collect();
-    RecordId::new(&octets?)
+    RecordId::new(&octets(text)?)
 }
 
 const NOTE: &str = "derived";

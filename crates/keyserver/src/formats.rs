@@ -3,6 +3,7 @@
 use crate::config::Config;
 use keyrink_openpgp::cert::Cert;
 use keyrink_openpgp::project::Projection;
+use keyrink_openpgp::serving::Serving;
 use keyrink_openpgp::terms::{self, Entry, Term};
 use keyrink_store::{Dataset, Element, Realm, Record, RecordId};
 
@@ -50,10 +51,14 @@ pub struct Policy {
     words: bool,
     /// A bit for each family whose dataset is kept.
     families: u8,
+    /// What users get of others' signatures.
+    serving: Serving,
 }
 
 /// Version of the code that derives.
 const POLICY_VERSION: u32 = 2;
+/// A record keeps the octets of others' signatures in such steps; beyond 255 of them all are the same.
+const OTHERS_STEP: u64 = 8 << 10;
 
 impl Policy {
     /// The number of every policy of the first version.
@@ -66,34 +71,44 @@ impl Policy {
         Self {
             words: config.search.words,
             families: kept.map(|(nth, _)| 1 << nth).sum(),
+            serving: Serving {
+                others_octets: config.limits.others_octets,
+                approved_only: config.limits.approved_only,
+            },
         }
     }
 
     /// The same in one number, as a record keeps it.
     pub fn number(self) -> u32 {
-        POLICY_VERSION | u32::from(self.words) << 8 | u32::from(self.families) << 16
+        let steps = self.serving.others_octets.div_ceil(OTHERS_STEP).min(0xFF) as u32;
+        let flags = u32::from(self.words) | u32::from(self.serving.approved_only) << 1;
+        POLICY_VERSION | flags << 8 | u32::from(self.families) << 16 | steps << 24
     }
 
-    /// What was derived for a record that keeps this number. The first version kept no more than that in it: its other
+    /// What terms and elements were derived for a record that keeps this number. The first version kept no more than that in it: its other
     /// settings are taken to be these.
     pub fn of_record(self, number: u32) -> Self {
         match number & 0xFF {
-            Self::FIRST => Self {
-                words: self.words,
-                families: 1,
-            },
+            Self::FIRST => Self { families: 1, ..self },
             _ => Self {
                 words: number & 1 << 8 != 0,
                 families: (number >> 16) as u8,
+                serving: self.serving,
             },
         }
     }
 
-    /// What both derive.
+    /// What users get of others' signatures.
+    pub fn serving(self) -> Serving {
+        self.serving
+    }
+
+    /// The terms and elements that both derive.
     pub fn common(self, other: Self) -> Self {
         Self {
             words: self.words && other.words,
             families: self.families & other.families,
+            serving: self.serving,
         }
     }
 
@@ -107,7 +122,7 @@ impl Policy {
     /// What the store keeps of a verified certificate.
     pub fn record(self, cert: &Cert) -> Record {
         Record {
-            data: cert.encode(),
+            data: cert.encode(&self.serving),
             policy: self.number(),
             terms: self.terms(cert),
             elements: self.elements(cert),
@@ -251,6 +266,13 @@ pub fn term_text(term: &keyrink_store::Term) -> String {
 /// Octets in lower-case hexadecimal.
 pub fn hexadecimal(octets: &[u8]) -> String {
     octets.iter().map(|octet| format!("{octet:02x}")).collect()
+}
+
+/// The octets that hexadecimal digits stand for, if that is all there is.
+pub fn octets(digits: &str) -> Option<Vec<u8>> {
+    let is_plain = digits.len().is_multiple_of(2) && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    let octet = |at: usize| u8::from_str_radix(digits.get(at..at + 2)?, 16).ok();
+    is_plain.then(|| (0..digits.len()).step_by(2).map(octet).collect())?
 }
 
 /// What people call a dataset.

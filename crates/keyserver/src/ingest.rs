@@ -14,6 +14,7 @@ use keyrink_openpgp::packet::signature::Signature;
 use keyrink_openpgp::policy::Limits;
 use keyrink_openpgp::project::is_served;
 use keyrink_openpgp::read::{Incoming, Keyring};
+use keyrink_openpgp::serving::Serving;
 use keyrink_openpgp::stored::{Entries, Entry};
 use keyrink_openpgp::terms::Term;
 use keyrink_openpgp::verify;
@@ -135,19 +136,23 @@ pub enum IngestError {
 impl Ingest {
     /// The write path as configured.
     pub fn new(config: &Config, store: Arc<dyn Store>) -> Self {
+        Self {
+            store,
+            limits: Self::limits(config),
+            policy: Policy::new(config),
+        }
+    }
+
+    /// The limits as configured.
+    pub(crate) fn limits(config: &Config) -> Limits {
         let limits = &config.limits;
-        let limits = Limits {
+        Limits {
             packet_octets: limits.packet_octets.get(),
             signature_octets: limits.signature_octets.get(),
             user_id_octets: limits.user_id_octets.get(),
             certificate_octets: limits.certificate_octets.get(),
             packets: limits.packets.get(),
             extra_octets: limits.extra_octets.min(limits.certificate_octets.get()),
-        };
-        Self {
-            store,
-            limits,
-            policy: Policy::new(config),
         }
     }
 
@@ -191,7 +196,7 @@ impl Ingest {
         let certs = prepared.iter().zip(outcomes).map(|(prepared, outcome)| CertReport {
             fingerprint: prepared.cert.key().fingerprint(),
             outcome,
-            dropped: prepared.dropped(),
+            dropped: prepared.dropped(&self.policy.serving()),
         });
         Ok(Report {
             certs: certs.collect(),
@@ -431,10 +436,10 @@ impl Prepared {
 
     /// What users will not see of it, packets left out on reading first. What a copy lacks may be stored already: whether a
     /// part is shown is a matter of the whole certificate.
-    fn dropped(&self) -> Vec<Dropped> {
+    fn dropped(&self, serving: &Serving) -> Vec<Dropped> {
         let whole = self.known.clone().and_then(|known| merge(known, self.cert.clone()));
-        let whole = whole.as_ref().map(Explanation::of);
-        let explanation = Explanation::of(&self.cert);
+        let whole = whole.as_ref().map(|whole| Explanation::of(whole, serving));
+        let explanation = Explanation::of(&self.cert, serving);
         let hidden = explanation.hidden();
         let hidden = hidden.filter(|hidden| whole.as_ref().is_none_or(|whole| whole.hides(hidden)));
         let hidden = hidden.map(|hidden| Dropped {

@@ -2,11 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
-use keyrink::formats::Policy;
+use keyrink::formats::{OPENPGP, Policy};
 use keyrink::ingest::{Ingest, IngestError, Outcome, Report};
 use keyrink_openpgp::policy::Limits;
+use keyrink_openpgp::project::Projection;
+use keyrink_openpgp::stored::write_projection;
 use keyrink_store::memory::MemoryStore;
-use keyrink_testkit::{Certificate, Format, Reason, Tag, packet};
+use keyrink_testkit::{Certificate, EPOCH, Format, Kind, Reason, Signature, Tag, Target, packet};
 use std::sync::Arc;
 
 fn ingest(limits: Limits) -> Ingest {
@@ -85,5 +87,52 @@ fn planted_keys_do_not_hide_a_certificate_from_its_revocation() {
     assert_eq!(
         report.certs[0].fingerprint.to_string().to_lowercase(),
         victim.fingerprint().to_lowercase()
+    );
+}
+
+/// What users get of the only certificate.
+fn served(ingest: &Ingest) -> Vec<u8> {
+    let stored = ingest.store.snapshot().unwrap().records(OPENPGP, None, 1).unwrap();
+    let mut out = Vec::new();
+    write_projection(&stored[0].data, Projection::Served, &mut out).unwrap();
+    out
+}
+
+#[test]
+fn many_bogus_certifications_leave_room_for_what_the_owner_signs() {
+    let ingest = ingest(Limits::default());
+    let victim = || Certificate::v4(5, "poisoned").user_id("Poisoned <p@example.org>");
+    let mallory = Certificate::v4(6, "mallory");
+    for upload in 0..20u32 {
+        let owner = victim();
+        let user_id = Target::UserId(owner.primary(), b"Poisoned <p@example.org>");
+        let bogus = (0..400u32).map(|n| {
+            let signature = Signature::new(Kind::GenericCertification).created(EPOCH + upload * 400 + n);
+            signature.packet(mallory.primary(), user_id)
+        });
+        let poisoned = [owner.to_bytes(), bogus.collect::<Vec<_>>().concat()].concat();
+        ingest.submit(&poisoned).unwrap();
+    }
+    assert!(
+        (60_000..100_000).contains(&served(&ingest).len()),
+        "{}",
+        served(&ingest).len()
+    );
+    let again = victim().sign_last(Signature::new(Kind::PositiveCertification).created(EPOCH + 99));
+    let report = ingest.submit(&again.to_bytes()).unwrap();
+    assert_eq!(
+        (outcomes(&report), report.certs[0].dropped.len()),
+        (vec![Outcome::Updated], 0)
+    );
+    let revocation = victim().revocation(Reason::Compromised);
+    assert_eq!(outcomes(&ingest.submit(&revocation).unwrap()), [Outcome::Updated]);
+    let served = served(&ingest);
+    // Without its header, which is written anew.
+    let revocation = &revocation[3..];
+    assert!(served.windows(revocation.len()).any(|octets| octets == revocation));
+    let name = b"Poisoned";
+    assert!(
+        !served.windows(name.len()).any(|octets| octets == name),
+        "a revoked key has no user ids"
     );
 }

@@ -207,7 +207,7 @@ fn for_programs() -> Vec<Asked> {
         ),
         (
             "index_mr_revoked",
-            lookup("op=index&options=mr&search=lost@example.org"),
+            lookup(&format!("op=index&options=mr&search={}", fingerprint("lost"))),
             "",
         ),
         (
@@ -286,7 +286,7 @@ fn for_people() -> Vec<Asked> {
         ),
         (
             "vindex_page_compromised",
-            lookup("op=vindex&search=lost@example.org"),
+            lookup(&format!("op=vindex&search={}", fingerprint("lost"))),
             BROWSER,
         ),
         (

@@ -1,16 +1,23 @@
-//! Why packets are not shown to users, in words, for whoever submitted them.
+//! What was found about packets and who gets to see them, in words: for whoever submitted them, and for operators.
 
 use crate::cert::{Attached, Cert, Component};
-use crate::facts::Fact;
+use crate::facts::{Fact, Facts};
 use crate::packet::tag;
 use crate::project::{self, Projection};
-use std::collections::BTreeSet;
+use crate::serving::Serving;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Knows which packets of a verified certificate users don't get to see.
 pub struct Explanation<'a> {
     cert: &'a Cert,
     /// Places of the components that users see.
     shown: BTreeSet<usize>,
+    /// Places of sound signatures that are withheld from them.
+    withheld: BTreeSet<(usize, usize)>,
+    /// Why those are.
+    reason: &'static str,
+    /// The owner took the key back.
+    taken_back: bool,
 }
 
 /// A packet that users don't get to see. Nothing is put in words before it is asked for: there may be very many.
@@ -19,31 +26,53 @@ pub struct Hidden<'a> {
     component: &'a Component,
     /// None if it is the component itself.
     signature: Option<&'a Attached>,
+    /// Why not, if it is none of its own faults.
+    reason: Option<&'static str>,
 }
 
 impl<'a> Explanation<'a> {
-    /// Explains a verified certificate.
-    pub fn of(cert: &'a Cert) -> Self {
-        let shown = cert.shown(Projection::Served).map(|(at, _)| at).collect();
-        Self { cert, shown }
+    /// Explains a verified certificate of which users get so much.
+    pub fn of(cert: &'a Cert, serving: &Serving) -> Self {
+        let reason = match serving.approved_only {
+            true => "its owner has not approved it, or there is no room for it",
+            false => "there is no room for so many signatures of others: the newest are given out",
+        };
+        Self {
+            cert,
+            shown: cert.shown(Projection::Served).map(|(at, _)| at).collect(),
+            withheld: serving.withheld(cert),
+            reason,
+            taken_back: project::is_taken_back(cert),
+        }
     }
 
     /// All that is kept from users. The signatures of a hidden component are hidden with it and not listed.
     pub fn hidden(&self) -> impl Iterator<Item = Hidden<'a>> {
         let components = self.cert.components().iter().enumerate();
-        components.flat_map(|(at, component)| {
+        components.flat_map(move |(at, component)| {
             let shown = self.shown.contains(&at);
-            let alone = (!shown).then_some(Hidden {
-                component,
-                signature: None,
-            });
-            let signatures = component.signatures.iter().filter(move |_| shown);
-            let signatures = signatures.filter(|signature| !project::is_served(&signature.facts));
-            let signatures = signatures.map(move |signature| Hidden {
-                component,
-                signature: Some(signature),
-            });
+            let alone = (!shown).then(|| self.hide_component(component));
+            let signatures = component.signatures.iter().enumerate().filter(move |_| shown);
+            let signatures = signatures.filter_map(move |(nth, signature)| self.hide(component, signature, (at, nth)));
             alone.into_iter().chain(signatures)
+        })
+    }
+
+    fn hide_component(&self, component: &'a Component) -> Hidden<'a> {
+        let taken_back = self.taken_back && component.tag == tag::USER_ID && project::is_served_bound(component);
+        Hidden {
+            component,
+            signature: None,
+            reason: taken_back.then_some("the key was revoked for all time: only the revocation is given out"),
+        }
+    }
+
+    fn hide(&self, component: &'a Component, signature: &'a Attached, place: (usize, usize)) -> Option<Hidden<'a>> {
+        let withheld = self.withheld.contains(&place);
+        (withheld || !project::is_served(&signature.facts)).then_some(Hidden {
+            component,
+            signature: Some(signature),
+            reason: withheld.then_some(self.reason),
         })
     }
 
@@ -61,9 +90,112 @@ impl<'a> Explanation<'a> {
             None => !shown,
             Some(signature) => {
                 let nth = signatures.binary_search_by(|other| other.body.cmp(&signature.body));
-                shown && nth.is_ok_and(|nth| !project::is_served(&signatures[nth].facts))
+                let hides = |nth| self.withheld.contains(&(at, nth)) || !project::is_served(&signatures[nth].facts);
+                shown && nth.is_ok_and(hides)
             }
         }
+    }
+}
+
+/// A packet, what was found about it, and who gets to see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Judged {
+    /// Which packet, in words.
+    pub part: String,
+    /// It stands on a component; else it is one.
+    pub is_signature: bool,
+    /// What was found, in words.
+    pub verdict: &'static str,
+    /// Where the rule comes from.
+    pub source: &'static str,
+    /// Why it is not in Hockeypuck's dataset, if it is not.
+    pub hockeypuck: Option<&'static str>,
+    /// The projections that show it.
+    pub shown: Vec<Projection>,
+}
+
+impl Explanation<'_> {
+    /// Every packet, in canonical order.
+    pub fn judged(&self) -> impl Iterator<Item = Judged> {
+        let seen = Seen::of(self.cert);
+        let components = self.cert.components().iter().enumerate();
+        components.flat_map(move |(at, component)| {
+            let alone = self.judge(component, None, at, seen.component(at));
+            let signatures = component.signatures.iter().enumerate();
+            let signatures = signatures.map(|(nth, signature)| {
+                let mut shown = seen.signature(at, nth);
+                shown.retain(|projection| *projection != Projection::Served || !self.withheld.contains(&(at, nth)));
+                self.judge(component, Some((nth, signature)), at, shown)
+            });
+            std::iter::once(alone).chain(signatures).collect::<Vec<_>>()
+        })
+    }
+
+    fn judge(
+        &self,
+        component: &Component,
+        signature: Option<(usize, &Attached)>,
+        at: usize,
+        shown: Vec<Projection>,
+    ) -> Judged {
+        let hidden = match signature {
+            None if self.shown.contains(&at) => None,
+            None => Some(self.hide_component(component).reason()),
+            Some((nth, signature)) => self.hide(component, signature, (at, nth)).map(|hidden| hidden.reason()),
+        };
+        let (verdict, source) = match signature {
+            None => (
+                hidden.unwrap_or("bound by a valid self-signature"),
+                "RFC 9580, section 10.1",
+            ),
+            Some((_, signature)) => {
+                let (verdict, source) = verdict(&signature.facts);
+                (hidden.unwrap_or(verdict), source)
+            }
+        };
+        let hockeypuck = !shown.contains(&Projection::Hockeypuck);
+        let reason = || match signature {
+            None => stranger(component.normal, None),
+            Some((_, signature)) => stranger(signature.normal, Some(&signature.facts)),
+        };
+        Judged {
+            part: Hidden {
+                component,
+                signature: signature.map(|(_, signature)| signature),
+                reason: None,
+            }
+            .part(),
+            is_signature: signature.is_some(),
+            verdict,
+            source,
+            hockeypuck: hockeypuck.then(reason),
+            shown,
+        }
+    }
+}
+
+/// Who sees which packets.
+struct Seen(Vec<(Projection, BTreeMap<usize, BTreeSet<usize>>)>);
+
+impl Seen {
+    fn of(cert: &Cert) -> Self {
+        let all = [Projection::Served, Projection::Sks, Projection::Hockeypuck];
+        let places = |projection| {
+            cert.shown(projection)
+                .map(|(at, signatures)| (at, signatures.collect()))
+        };
+        Self(all.map(|projection| (projection, places(projection).collect())).into())
+    }
+
+    fn component(&self, at: usize) -> Vec<Projection> {
+        let sees = self.0.iter().filter(|(_, places)| places.contains_key(&at));
+        sees.map(|(projection, _)| *projection).collect()
+    }
+
+    fn signature(&self, at: usize, nth: usize) -> Vec<Projection> {
+        let holds = |places: &BTreeMap<usize, BTreeSet<usize>>| places.get(&at).is_some_and(|all| all.contains(&nth));
+        let sees = self.0.iter().filter(|(_, places)| holds(places));
+        sees.map(|(projection, _)| *projection).collect()
     }
 }
 
@@ -82,8 +214,11 @@ impl Hidden<'_> {
 
     /// Why not, in words.
     pub fn reason(&self) -> &'static str {
-        self.signature
-            .map_or_else(|| component_reason(self.component), signature_reason)
+        let own_fault = || {
+            self.signature
+                .map_or_else(|| component_reason(self.component), signature_reason)
+        };
+        self.reason.unwrap_or_else(own_fault)
     }
 }
 
@@ -143,6 +278,36 @@ fn signature_reason(signature: &Attached) -> &'static str {
     }
 }
 
+/// What was found about a signature, and where the rule comes from.
+fn verdict(facts: &Facts) -> (&'static str, &'static str) {
+    match () {
+        () if facts.binds() => ("valid: the owner made it", "RFC 9580, section 5.2.4"),
+        () if facts.has(Fact::Local) => ("not for publication", "RFC 9580, section 5.2.3.19"),
+        () if !facts.has(Fact::Readable) => ("unreadable", "RFC 9580, section 5.2"),
+        () if !facts.has(Fact::Fitting) => ("of a type that does not belong there", "RFC 9580, section 5.2.1"),
+        () if facts.has(Fact::BackSignatureMissing) => ("without the subkey's consent", "RFC 9580, section 5.2.1.8"),
+        () if facts.has(Fact::Unverified) => ("not verified", "this program's bound on work"),
+        () if facts.own_unverifiable() => ("claims to be the owner's", "an algorithm that is not known here"),
+        () if facts.plausible() => (
+            "by somebody else: its clear octets fit, whoever made it",
+            "RFC 9580, section 5.2.4",
+        ),
+        () => ("wrong", "RFC 9580, section 5.2.4"),
+    }
+}
+
+/// Why something is not in Hockeypuck's dataset, by the names of its filters.
+fn stranger(normal: u32, facts: Option<&Facts>) -> &'static str {
+    match facts {
+        None if normal > 0 => "drop:hardRevokedCruft",
+        None => "drop:unbound, drop:UAT or drop:unparseable",
+        Some(_) if normal > 0 => "drop:hardRevokedCruft or drop:oldSlhdsaSelfSig",
+        Some(facts) if facts.is_normal() => "drop:unbound: no self-signature came with it",
+        Some(facts) if facts.has(Fact::Own) => "drop:invalidSelfSig, drop:structuralMartian or drop:unparseable",
+        Some(_) => "drop:implausible, drop:structuralMartian or drop:unparseable",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -156,7 +321,7 @@ mod tests {
         };
         let key = || Component::new(tag::PUBLIC_KEY, &[4, 0, 0, 0, 1, 99, 7, 7]);
         let junk = Cert::new(vec![key(), component(&[b'x'; 5000])]).unwrap();
-        let explanation = Explanation::of(&junk);
+        let explanation = Explanation::of(&junk, &Serving::default());
         let hidden: Vec<_> = explanation.hidden().collect();
         assert_eq!(hidden.len(), 2);
         assert!(hidden[1].part().len() < USER_ID_OCTETS_MAX + 20);
@@ -166,6 +331,10 @@ mod tests {
         bound.signatures[0].facts = crate::facts::Facts::from_bits(valid);
         let sound = Cert::new(vec![key(), bound]).unwrap();
         assert!(hidden.iter().all(|hidden| explanation.hides(hidden)));
-        assert!(!hidden.iter().any(|hidden| Explanation::of(&sound).hides(hidden)));
+        assert!(
+            !hidden
+                .iter()
+                .any(|hidden| Explanation::of(&sound, &Serving::default()).hides(hidden))
+        );
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! No I/O. In the order data flows: [`armor`] turns text into octets, [`packet`] cuts them into packets,
 //! [`read`] attaches packets to components of certificates ([`cert`]), [`verify`] finds the [`facts`] about every
-//! signature, [`merge`] unites copies, [`policy`] bounds them, [`project`] shows each kind of reader its part, of
+//! signature, [`merge`] unites copies, [`policy`] bounds them, [`project`] shows each kind of reader its part
+//! ([`serving`] says how much of what others signed), of
 //! which [`digest`] takes the digest that peers know, [`status`] derives expiry and revocation, [`terms`] says
 //! what a certificate is found by, and [`stored`] is the form in which it is kept.
 //!
@@ -20,6 +21,7 @@ pub mod packet;
 pub mod policy;
 pub mod project;
 pub mod read;
+pub mod serving;
 pub mod status;
 pub mod stored;
 pub mod terms;

@@ -14,7 +14,11 @@ use crate::packet::{self, tag};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Projection {
-    /// What users get: verified self-signatures, plausible signatures of others, nothing else.
+    /// What users get: verified self-signatures, plausible signatures of others as far as [`Serving`] goes, nothing else.
+    /// Of a key that its owner took back for all time no user ids: who still has it needs the revocation and no more
+    /// (HIP 005).
+    ///
+    /// [`Serving`]: crate::serving::Serving
     Served = 1,
     /// What SKS 1.1.6 stores, nothing verified: the largest part of the certificate that its grammar accepts.
     Sks = 1 << 1,
@@ -40,6 +44,8 @@ struct Lens {
     projection: Projection,
     /// Of the primary key.
     version: u8,
+    /// The owner took the key back for all time, as far as users are concerned.
+    hard: bool,
     /// Hockeypuck's, if it has one.
     view: Option<View>,
 }
@@ -56,6 +62,7 @@ impl Lens {
         seen.then_some(Self {
             projection,
             version: key.version,
+            hard: is_taken_back(cert),
             view,
         })
     }
@@ -65,7 +72,7 @@ impl Lens {
         let shown = match (self.projection, component.tag) {
             (Projection::Hockeypuck, _) => return self.view.map_or(0, |view| view.components(component)),
             (_, tag::PUBLIC_KEY) => true,
-            (Projection::Served, tag::USER_ID) => is_served_bound(component),
+            (Projection::Served, tag::USER_ID) => !self.hard && is_served_bound(component),
             (Projection::Served, tag::PUBLIC_SUBKEY) => {
                 is_served_bound(component) && component.key().is_some_and(|subkey| subkey.canonical)
             }
@@ -178,6 +185,15 @@ impl Cert {
     pub fn is_presentable(&self) -> bool {
         self.components.iter().any(is_served_bound)
     }
+}
+
+/// Did the owner revoke the key for all time?
+pub(crate) fn is_taken_back(cert: &Cert) -> bool {
+    let mut signatures = cert.primary().signatures.iter();
+    signatures.any(|signature| {
+        let facts = &signature.facts;
+        facts.binds() && facts.has(Fact::Hard) && facts.kind == kind::KEY_REVOCATION
+    })
 }
 
 /// Is a signature sound enough for users?

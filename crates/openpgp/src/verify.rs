@@ -366,6 +366,7 @@ fn needs_back_signature(binding: &Signature<'_>) -> bool {
 mod tests {
     use super::*;
     use crate::merge::merge;
+    use crate::serving::Serving;
 
     const KEY: [u8; 8] = [4, 0, 0, 0, 1, 99, 7, 7];
     const MEBIBYTE: usize = 1 << 20;
@@ -413,7 +414,10 @@ mod tests {
         let mut out = Vec::new();
         first.write(crate::project::Projection::Served, &mut out);
         assert!(out.is_empty());
-        assert_eq!(unverified(&Cert::decode(&first.encode()).unwrap()), 100);
+        assert_eq!(
+            unverified(&Cert::decode(&first.encode(&Serving::default())).unwrap()),
+            100
+        );
         verify(&mut second, Some(&first));
         assert_eq!(unverified(&second), 0);
         assert_eq!(merge(first.clone(), second.clone()), Some(second.clone()));

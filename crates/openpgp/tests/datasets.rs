@@ -7,6 +7,7 @@ use keyrink_openpgp::merge::merge;
 use keyrink_openpgp::policy::Limits;
 use keyrink_openpgp::project::Projection;
 use keyrink_openpgp::read::Keyring;
+use keyrink_openpgp::serving::Serving;
 use keyrink_openpgp::stored::write_projection;
 use keyrink_openpgp::verify::verify;
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,7 +36,7 @@ impl Certs {
                 Some(known) => merge(known, cert).expect("copies of one key, and what was written, are read"),
                 None => cert,
             };
-            let stored = merged.encode();
+            let stored = merged.encode(&Serving::default());
             assert_eq!(
                 Cert::decode(&stored).expect("copies of one key, and what was written, are read"),
                 merged,
@@ -167,7 +168,7 @@ fn what_an_older_verifier_stored_is_read_and_found_anew() {
     assert_eq!(Cert::decode(&old).unwrap(), new);
     let (mut shown, mut expected) = (Vec::new(), Vec::new());
     write_projection(&old, Projection::Served, &mut shown).unwrap();
-    write_projection(&new.encode(), Projection::Served, &mut expected).unwrap();
+    write_projection(&new.encode(&Serving::default()), Projection::Served, &mut expected).unwrap();
     assert_eq!(shown, expected);
 }
 

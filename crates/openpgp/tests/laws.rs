@@ -9,6 +9,7 @@ use keyrink_openpgp::packet::tag;
 use keyrink_openpgp::policy::Limits;
 use keyrink_openpgp::project::Projection;
 use keyrink_openpgp::read::Keyring;
+use keyrink_openpgp::serving::Serving;
 use proptest::prelude::*;
 
 /// A version 4 key, unreadable beyond its fingerprint.
@@ -125,9 +126,9 @@ proptest! {
 
     #[test]
     fn the_stored_form_reads_back_and_is_canonical(a in copy()) {
-        let stored = a.encode();
+        let stored = a.encode(&Serving::default());
         let back = Cert::decode(&stored).unwrap();
-        prop_assert_eq!(back.encode(), stored.clone());
+        prop_assert_eq!(back.encode(&Serving::default()), stored.clone());
         prop_assert_eq!(&back, &a);
         for projection in [Projection::Served, Projection::Sks, Projection::Hockeypuck] {
             let (mut direct, mut from_store) = (Vec::new(), Vec::new());
@@ -143,7 +144,7 @@ proptest! {
 
     #[test]
     fn damaged_records_are_told(a in copy(), at in any::<prop::sample::Index>(), octet in any::<u8>()) {
-        let mut stored = a.encode();
+        let mut stored = a.encode(&Serving::default());
         let at = at.index(stored.len());
         stored[at] = octet;
         let _ = Cert::decode(&stored);
@@ -163,7 +164,7 @@ fn a_number_of_copies_that_cannot_be_is_damage() {
         let mut component = Component::new(tag::USER_ID, b"a");
         component.copies = copies;
         let cert = Cert::new(vec![Component::new(tag::PUBLIC_KEY, &KEY), component]).unwrap();
-        Cert::decode(&cert.encode())
+        Cert::decode(&cert.encode(&Serving::default()))
     };
     assert!(of(1 << 20).is_ok());
     assert!(of(u32::MAX).is_err());

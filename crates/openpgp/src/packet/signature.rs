@@ -70,6 +70,8 @@ pub struct Claims<'a> {
     pub key_flags: &'a [u8],
     /// Why something is revoked (RFC 9580 §5.2.3.31).
     pub revocation_reason: Option<u8>,
+    /// Digests of the certifications that the owner approves (draft-dkg-openpgp-1pa3pc), one after the other.
+    pub approved: &'a [u8],
 }
 
 impl<'a> Signature<'a> {
@@ -194,6 +196,7 @@ impl<'a> Signature<'a> {
             25 => claims.primary_user_id = body.first().is_some_and(|flag| *flag != 0),
             27 => claims.key_flags = body,
             29 => claims.revocation_reason = body.first().copied(),
+            37 => claims.approved = body,
             _ => {}
         }
     }

@@ -5,11 +5,12 @@ use crate::cert::{Attached, Cert, Component};
 use crate::facts::{Fact, VERIFIER_VERSION};
 use crate::packet::tag;
 use crate::project::Projection;
+use crate::serving::Serving;
 use crate::status::{Revocation, Status};
 
 impl Cert {
-    /// The stored form of a verified certificate.
-    pub fn encode(&self) -> Vec<u8> {
+    /// The stored form of a verified certificate of which users get so much.
+    pub fn encode(&self, serving: &Serving) -> Vec<u8> {
         let octets = |component: &Component| {
             let signatures = component.signatures.iter().map(|signature| signature.body.len() + 32);
             component.body.len() + 64 + signatures.sum::<usize>()
@@ -17,7 +18,7 @@ impl Cert {
         let mut out = Vec::with_capacity(self.components.iter().map(octets).sum());
         out.extend_from_slice(&[FORMAT, VERIFIER_VERSION]);
         let all = Status::of(self);
-        let seen = Seen::of(self);
+        let seen = Seen::of(self, serving);
         let mut order: Vec<usize> = (0..self.components.len()).collect();
         order.sort_by_key(|&at| {
             let ((group, body), status) = (self.components[at].sort_key(), &all[at]);
@@ -43,7 +44,7 @@ struct Seen {
 }
 
 impl Seen {
-    fn of(cert: &Cert) -> Self {
+    fn of(cert: &Cert, serving: &Serving) -> Self {
         let mut seen = Self {
             components: vec![0; cert.components.len()],
             signatures: cert
@@ -60,6 +61,9 @@ impl Seen {
                     seen.signatures[at][nth] |= projection as u8;
                 }
             }
+        }
+        for (at, nth) in serving.withheld(cert) {
+            seen.signatures[at][nth] &= !(Projection::Served as u8);
         }
         seen
     }
