@@ -4,6 +4,8 @@
 //! eight connections to a `serve`, or both on one store. Then `keyrink check` must find no difference, and every
 //! certificate that was acknowledged must come back whole by `op=get`. A load that was cut short is run again and must
 //! end complete. A round depends on the seed and its number only, so that a failing one can be repeated.
+//!
+//! On PostgreSQL every other round kills the database instead, and the programs a moment later.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -21,7 +23,7 @@ use crate::error::{At, Error};
 use crate::generate;
 use crate::http::Client;
 use crate::keyring::entries;
-use crate::peers::{Keyrink, run as run_program};
+use crate::peers::{Keyrink, Postgres, run as run_program, store_arguments};
 
 /// What to do.
 #[derive(Clone, Debug)]
@@ -34,6 +36,8 @@ pub struct Plan {
     pub rounds: u64,
     /// Decides keys and moments.
     pub seed: u64,
+    /// Whether the store is a PostgreSQL database.
+    pub postgres: bool,
 }
 
 /// What was found.
@@ -67,10 +71,15 @@ impl fmt::Display for Summary {
 /// # Errors
 /// When a program cannot be started at all; whatever Keyrink gets wrong is a fault in the summary.
 pub fn run(plan: &Plan, mut progress: impl FnMut(&Summary)) -> Result<Summary, Error> {
-    let load_time = time_of_a_load(plan)?;
+    let database = match plan.postgres {
+        // Processes are killed, not the machine.
+        true => Some(Postgres::start_with(&["fsync=off"])?),
+        false => None,
+    };
+    let load_time = time_of_a_load(plan, database.as_ref())?;
     let mut summary = Summary::default();
     for number in plan.first..plan.first + plan.rounds {
-        let mut round = Round::new(plan, number)?;
+        let mut round = Round::new(plan, number, database.as_ref())?;
         round.until_killed(load_time)?;
         round.judge()?;
         summary.rounds += 1;
@@ -91,12 +100,18 @@ pub fn run(plan: &Plan, mut progress: impl FnMut(&Summary)) -> Result<Summary, E
 /// Certificates in the file that is loaded: numbers below this one.
 const LOADED: u64 = 3000;
 const CONNECTIONS: u64 = 8;
+/// How long the programs go on after their database was killed.
+const WITHOUT_DATABASE: Duration = Duration::from_millis(300);
 /// Submissions are killed within this time.
 const SUBMITTING_MAX: Duration = Duration::from_millis(800);
 
 struct Round<'a> {
     plan: &'a Plan,
     folder: TempDir,
+    /// The folder of the store, or the URL of its database.
+    data: PathBuf,
+    /// The database that is killed.
+    victim: Option<&'a Postgres>,
     keys_seed: u64,
     random: Random,
     loads: bool,
@@ -108,14 +123,21 @@ struct Round<'a> {
 }
 
 impl<'a> Round<'a> {
-    fn new(plan: &'a Plan, number: u64) -> Result<Self, Error> {
+    fn new(plan: &'a Plan, number: u64, database: Option<&'a Postgres>) -> Result<Self, Error> {
         let mut random = Random(plan.seed.wrapping_mul(0x9E37_79B9).wrapping_add(number));
+        let folder = tempfile::Builder::new()
+            .prefix("crash-")
+            .tempdir()
+            .at("temporary folder")?;
+        let data = match database {
+            Some(database) => PathBuf::from(database.create(&format!("round{number}"))?),
+            None => folder.path().join("data"),
+        };
         let round = Self {
             plan,
-            folder: tempfile::Builder::new()
-                .prefix("crash-")
-                .tempdir()
-                .at("temporary folder")?,
+            folder,
+            data,
+            victim: database.filter(|_| number % 2 == 1),
             keys_seed: random.next(),
             random,
             loads: number % 3 != 1,
@@ -132,7 +154,7 @@ impl<'a> Round<'a> {
     /// Works until a random moment, then kills everything.
     fn until_killed(&mut self, load_time: Duration) -> Result<(), Error> {
         let mut server = if self.submits {
-            Some(Keyrink::start(&self.plan.program, &self.data())?)
+            Some(Keyrink::start(&self.plan.program, &self.data)?)
         } else {
             None
         };
@@ -148,10 +170,16 @@ impl<'a> Round<'a> {
             if let Some(server) = &server {
                 for _ in 0..CONNECTIONS {
                     let client = Client::new(server.http());
-                    scope.spawn(|| submit(client, self.keys_seed, &next, &taken, &refused));
+                    let refused = self.victim.is_none().then_some(&refused);
+                    let (next, taken, seed) = (&next, &taken, self.keys_seed);
+                    scope.spawn(move || submit(client, seed, next, taken, refused));
                 }
             }
             thread::sleep(moment.saturating_duration_since(Instant::now()));
+            if let Some(database) = self.victim {
+                database.kill();
+                thread::sleep(WITHOUT_DATABASE);
+            }
             if let Some(load) = &mut load {
                 self.load_cut_short = load.try_wait().is_ok_and(|status| status.is_none());
                 let _ = load.kill();
@@ -160,6 +188,9 @@ impl<'a> Round<'a> {
                 server.kill();
             }
         });
+        if let Some(database) = self.victim {
+            database.start_again()?;
+        }
         self.acknowledged = taken.into_inner().unwrap_or_default();
         self.faults = refused.into_inner().unwrap_or_default();
         if let Some(mut load) = load {
@@ -167,6 +198,8 @@ impl<'a> Round<'a> {
             match (self.load_cut_short, status.success()) {
                 (true, _) => {}
                 (false, true) => self.acknowledged.extend(0..LOADED),
+                // It may have ended because the database did.
+                (false, false) if self.victim.is_some() => self.load_cut_short = true,
                 (false, false) => self.faults.push(format!("load ended by itself: {status}")),
             }
         }
@@ -191,13 +224,13 @@ impl<'a> Round<'a> {
 
     fn check(&mut self, what: &str) {
         let mut command = Command::new(&self.plan.program);
-        if let Err(error) = run_program(command.arg("check").arg("--data").arg(self.data()), "keyrink") {
+        if let Err(error) = run_program(command.arg("check").args(store_arguments(&self.data)), "keyrink") {
             self.faults.push(format!("{what}: {error}"));
         }
     }
 
     fn ask_for_acknowledged(&mut self) -> Result<(), Error> {
-        let server = Keyrink::start(&self.plan.program, &self.data())?;
+        let server = Keyrink::start(&self.plan.program, &self.data)?;
         let mut client = Client::new(server.http());
         for index in &self.acknowledged {
             let sent = generate::certificate(self.keys_seed, *index);
@@ -222,14 +255,10 @@ impl<'a> Round<'a> {
     fn start_load(&self) -> Result<Child, Error> {
         start_load(
             &self.plan.program,
-            &self.data(),
+            &self.data,
             &self.keyring(),
             &self.folder.path().join("load.log"),
         )
-    }
-
-    fn data(&self) -> PathBuf {
-        self.folder.path().join("data")
     }
 
     fn keyring(&self) -> PathBuf {
@@ -237,18 +266,24 @@ impl<'a> Round<'a> {
     }
 }
 
-/// Submits certificates until the connection breaks, which is when the server dies.
-fn submit(mut client: Client, seed: u64, next: &AtomicU64, taken: &Mutex<Vec<u64>>, refused: &Mutex<Vec<String>>) {
+/// Submits certificates until the connection breaks, which is when the server dies. Where nothing is noted as refused, it
+/// may be.
+fn submit(
+    mut client: Client,
+    seed: u64,
+    next: &AtomicU64,
+    taken: &Mutex<Vec<u64>>,
+    refused: Option<&Mutex<Vec<String>>>,
+) {
     loop {
         let index = next.fetch_add(1, Ordering::Relaxed);
         match client.add(&generate::certificate(seed, index).armored()) {
             Ok(answer) if answer.status == 200 => taken.lock().map(|mut taken| taken.push(index)).unwrap_or_default(),
             Ok(answer) => {
                 let fault = format!("submission answered with {}: {}", answer.status, answer.text());
-                refused
-                    .lock()
-                    .map(|mut refused| refused.push(fault))
-                    .unwrap_or_default();
+                if let Some(Ok(mut refused)) = refused.map(Mutex::lock) {
+                    refused.push(fault);
+                }
             }
             Err(_) => return,
         }
@@ -256,8 +291,8 @@ fn submit(mut client: Client, seed: u64, next: &AtomicU64, taken: &Mutex<Vec<u64
 }
 
 /// How long a load takes when nobody kills it.
-fn time_of_a_load(plan: &Plan) -> Result<Duration, Error> {
-    let round = Round::new(plan, u64::MAX / 3 * 3)?;
+fn time_of_a_load(plan: &Plan, database: Option<&Postgres>) -> Result<Duration, Error> {
+    let round = Round::new(plan, u64::MAX / 3 * 3, database)?;
     let start = Instant::now();
     let status = round.start_load()?.wait().at("keyrink load")?;
     if status.success() {
@@ -276,8 +311,7 @@ fn start_load(program: &Path, data: &Path, keyring: &Path, log: &Path) -> Result
     let mut command = Command::new(program);
     command
         .arg("load")
-        .arg("--data")
-        .arg(data)
+        .args(store_arguments(data))
         .arg(keyring)
         .stdin(Stdio::null())
         .stdout(file)

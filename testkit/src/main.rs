@@ -90,6 +90,9 @@ struct Crash {
     first: u64,
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Keep the store in PostgreSQL, and kill that too
+    #[arg(long)]
+    postgres: bool,
 }
 
 #[derive(Args)]
@@ -221,6 +224,7 @@ fn run_crash(options: Crash) -> Result<ExitCode, Error> {
         first: options.first,
         rounds: options.rounds,
         seed: options.seed,
+        postgres: options.postgres,
     };
     let summary = crash::run(&plan, |summary| {
         if summary.rounds.is_multiple_of(10) {

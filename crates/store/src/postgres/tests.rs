@@ -1,5 +1,6 @@
 //! What only this engine has to show: many processes on one database that fails in every way it can.
 
+mod document;
 mod hostile;
 mod schema;
 mod sharing;
