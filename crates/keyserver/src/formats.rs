@@ -163,6 +163,8 @@ impl Policy {
             }
         }
         terms.retain(|term| term.text.len() <= keyrink_store::Term::OCTETS_MAX);
+        terms.sort();
+        terms.dedup();
         terms
     }
 }

@@ -204,16 +204,21 @@ impl Ingest {
         })
     }
 
-    /// Takes certificates from a peer, each as one run of packets. What can't be read, or is no certificate, is passed
-    /// over: the peer learns nothing from us, and the next session shows what is still different.
+    /// Takes certificates from a peer, each as one run of packets. What can't be read, or is no certificate, or comes
+    /// behind one, is passed over: the peer learns nothing from us, and the next session shows what is still different.
     pub fn receive(&self, dataset: Dataset, octets: &[Vec<u8>]) -> Result<Receipt, StoreError> {
-        let mut incoming = Vec::new();
+        let (mut incoming, mut refused) = (Vec::new(), Vec::new());
         for octets in octets {
-            let keyring = Keyring::read(octets, &self.limits);
-            for refused in &keyring.refused {
-                tracing::info!("a peer sent what is no certificate: {refused}");
-            }
+            let keyring = Keyring::read_first(octets, &self.limits);
+            refused.extend(keyring.refused);
             incoming.extend(keyring.certs);
+        }
+        if let Some(first) = refused.first() {
+            let count = refused.len();
+            tracing::info!(
+                "a peer sent what is no certificate, {count} of {}: {first}",
+                octets.len()
+            );
         }
         let prepared = Arc::new(self.prepare(incoming)?);
         self.commit(&prepared, Vec::new())?;
@@ -383,19 +388,20 @@ const BARE_OLD_KEYS_MAX: usize = 4;
 const DROPPED_MAX: usize = 100;
 
 fn decide(new: &Prepared, old: Option<&Stored>, limits: &Limits, policy: Policy) -> Decision {
-    let takes = |cert: &Cert| {
-        let takes = limits.bears(cert);
+    let takes = |cert: &Cert, record: &Record| {
+        let takes = limits.bears(cert) && record.data.len() <= Record::OCTETS_MAX;
         new.too_large.store(!takes, Ordering::Relaxed);
         takes
     };
     let Some(old) = old else {
-        return if takes(&new.cert) {
+        return if takes(&new.cert, &new.record) {
             Decision::Put(new.record.clone())
         } else {
             Decision::Keep
         };
     };
-    if old.data == new.record.data {
+    let is_stored = |record: &Record| (&record.data, record.policy) == (&old.data, old.policy);
+    if is_stored(&new.record) {
         return Decision::Keep;
     }
     // What can't be read any more is left for `check` to report; it must not be replaced by less.
@@ -406,12 +412,12 @@ fn decide(new: &Prepared, old: Option<&Stored>, limits: &Limits, policy: Policy)
         return Decision::Keep;
     };
     limits.trim(&mut merged);
-    if !takes(&merged) {
+    let record = policy.record(&merged);
+    if !takes(&merged, &record) {
         tracing::warn!(fingerprint = %merged.key().fingerprint(), "the owner's signatures exceed the limits: not merged");
         return Decision::Keep;
     }
-    let record = policy.record(&merged);
-    if record.data == old.data {
+    if is_stored(&record) {
         Decision::Keep
     } else {
         Decision::Put(record)

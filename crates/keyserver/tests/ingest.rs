@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
-use keyrink::formats::{OPENPGP, Policy};
+use keyrink::formats::{OPENPGP, Policy, SKS};
 use keyrink::ingest::{Ingest, IngestError, Outcome, Report};
 use keyrink_openpgp::policy::Limits;
 use keyrink_openpgp::project::Projection;
@@ -135,4 +135,30 @@ fn many_bogus_certifications_leave_room_for_what_the_owner_signs() {
         !served.windows(name.len()).any(|octets| octets == name),
         "a revoked key has no user ids"
     );
+}
+
+/// Whoever puts packets behind somebody else's signatures must not use up the room for what its owner will sign.
+#[test]
+fn trust_packets_leave_room_for_the_owner() {
+    let ingest = ingest(Limits {
+        packets: 20,
+        ..Limits::default()
+    });
+    let notation = [&[0, 0, 0, 0, 0, 1, 0, 80, b'n'][..], &[b'v'; 80]].concat();
+    let trust = [b"\0\0sks\0", &[notation.len() as u8 + 1, 20][..], &notation].concat();
+    let mut octets = with_user_ids(1).to_bytes();
+    octets.extend(packet(Tag::Trust, Format::Legacy, &trust).repeat(200));
+    assert_eq!(outcomes(&ingest.submit(&octets).unwrap()), [Outcome::Inserted]);
+    let more = with_user_ids(2).to_bytes();
+    assert_eq!(outcomes(&ingest.submit(&more).unwrap()), [Outcome::Updated]);
+}
+
+#[test]
+fn a_peer_sends_one_certificate_at_a_time() {
+    let ingest = ingest(Limits::default());
+    let [one, two] = ["one", "two"].map(|name| Certificate::v4(4, name).user_id(name).to_bytes());
+    let sent = [[one, two].concat(), vec![0x98, 1, 7].repeat(9), vec![0x88, 0].repeat(9)];
+    let receipt = ingest.receive(SKS.dataset, &sent).unwrap();
+    assert_eq!(receipt.certificates, 1);
+    assert_eq!(ingest.store.count(OPENPGP).unwrap(), 1);
 }

@@ -98,7 +98,7 @@ impl Limits {
         let places = all.iter().enumerate();
         let places = places.flat_map(|(at, component)| (0..component.signatures.len()).map(move |nth| (at, nth)));
         let signature = |(at, nth): (usize, usize)| &all[at].signatures[nth];
-        let hidden = places.filter(|&place| !is_served(&signature(place).facts));
+        let hidden = places.filter(|&place| is_extra(&signature(place).facts));
         let ranked = by_rank(hidden, |place| {
             rank(worth(&signature(place).facts), &signature(place).body)
         });
@@ -211,9 +211,14 @@ fn is_full_of(cert: &Cert, mut components: [u64; CLASSES], mut signatures: [u64;
     let mut hidden = hidden.flat_map(|component| std::iter::repeat_n(&component.body, component.copies as usize));
     let all = cert.components.iter().flat_map(|component| &component.signatures);
     let mut unserved = all
-        .filter(|signature| !is_served(&signature.facts))
+        .filter(|signature| is_extra(&signature.facts))
         .flat_map(|signature| std::iter::repeat_n(&signature.body, signature.copies as usize));
     hidden.any(|body| !take_room(&mut components, body)) || unserved.any(|body| !take_room(&mut signatures, body))
+}
+
+/// Is this a signature that users never see, and not one that its owner made?
+fn is_extra(facts: &Facts) -> bool {
+    !is_served(facts) && worth(facts) != Worth::Own
 }
 
 /// Do users see this component, given that they see the certificate?

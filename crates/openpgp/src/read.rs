@@ -93,13 +93,26 @@ pub enum RefuseReason {
 impl Keyring {
     /// Reads concatenated certificates.
     pub fn read(input: &[u8], limits: &Limits) -> Self {
+        Self::read_until(input, limits, |_| false)
+    }
+
+    /// Reads no more than the first certificate, or what is in its place.
+    pub fn read_first(input: &[u8], limits: &Limits) -> Self {
+        let any =
+            |found: &Self| !found.certs.is_empty() || !found.refused.is_empty() || !found.bare_signatures.is_empty();
+        let mut found = Self::read_until(input, limits, any);
+        found.certs.truncate(1);
+        found
+    }
+
+    fn read_until(input: &[u8], limits: &Limits, is_enough: impl Fn(&Self) -> bool) -> Self {
         let mut reader = Reader {
             limits,
             keyring: Self::default(),
             state: State::Start,
         };
         let mut frames = Frames::new(input);
-        loop {
+        while !is_enough(&reader.keyring) {
             let offset = frames.offset();
             match frames.next() {
                 None => break,
@@ -204,7 +217,12 @@ impl Normal {
             return;
         };
         let mut signatures = component.signatures.iter_mut().rev();
-        if let Some(parent) = signatures.find(|attached| hockeypuck::signature::read(&attached.body).is_ok()) {
+        let parent = signatures.find(|attached| hockeypuck::signature::read(&attached.body).is_ok());
+        // Anybody can put them behind a signature, and nothing but their number bounds them.
+        if let Some(parent) = parent
+            && parent.trust.len() < TRUST_PACKETS_MAX
+            && frame.body.len() <= TRUST_OCTETS_MAX
+        {
             parent.trust.push(frame.body.as_ref().into());
         }
     }
@@ -350,3 +368,8 @@ impl Reader<'_> {
         }
     }
 }
+
+/// Trust packets that are kept behind one signature: Hockeypuck writes one of some forty octets.
+const TRUST_PACKETS_MAX: usize = 4;
+/// Octets of the body of each.
+const TRUST_OCTETS_MAX: usize = 1 << 10;

@@ -23,6 +23,8 @@ struct Window<'a> {
     /// The id and the texts written out so far.
     head: Vec<u8>,
     data: &'a [u8],
+    /// Octets that may still be looked through.
+    patience: usize,
 }
 
 /// Writes `terms` and `elements` of the record `id` with `data`.
@@ -76,7 +78,8 @@ impl<'a> Window<'a> {
     fn new(id: &RecordId, data: &'a [u8]) -> Self {
         Self {
             head: id.as_bytes().to_vec(),
-            data: &data[..data.len().min(DATA_OCTETS_MAX)],
+            data: &data[..data.len().min(WINDOW_OCTETS_MAX)],
+            patience: PATIENCE_OCTETS,
         }
     }
 
@@ -99,10 +102,12 @@ impl<'a> Window<'a> {
         }
     }
 
-    fn place(&self, text: &[u8]) -> Option<usize> {
+    fn place(&mut self, text: &[u8]) -> Option<usize> {
+        let head = &self.head[..self.head.len().min(WINDOW_OCTETS_MAX)];
+        self.patience = self.patience.checked_sub(head.len() + self.data.len())?;
         let finder = memmem::Finder::new(text);
         finder
-            .find(&self.head)
+            .find(head)
             .or_else(|| Some(self.head.len() + finder.find(self.data)?))
     }
 
@@ -144,8 +149,11 @@ impl<'a> Window<'a> {
 const BETWEEN: u8 = 0xff;
 /// Shorter texts cost as much as their place.
 const TEXT_OCTETS_MIN: usize = 4;
-/// How far into the data a text is looked for: names come early, and a search must stay cheap.
-const DATA_OCTETS_MAX: usize = 1 << 16;
+/// How far into the texts and into the data a text is looked for: names come early, and a search must stay cheap.
+const WINDOW_OCTETS_MAX: usize = 1 << 16;
+/// Octets that are looked through for one record, some milliseconds' worth: a record may have tens of thousands of texts, and this
+/// happens while others wait to write.
+const PATIENCE_OCTETS: usize = 32 << 20;
 
 fn number(out: &mut Vec<u8>, mut value: usize) {
     while value >= 0x80 {

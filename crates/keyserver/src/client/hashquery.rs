@@ -75,6 +75,7 @@ impl Fetcher {
     pub fn new(bounds: Bounds) -> Self {
         let agent = Agent::config_builder()
             .http_status_as_error(false)
+            .proxy(None)
             .max_redirects(0)
             .max_redirects_will_error(false)
             .timeout_connect(Some(CONNECT_WITHIN))
@@ -93,7 +94,11 @@ impl Fetcher {
         let at = || source.0.clone();
         let request = self.agent.post(format!("{}/pks/hashquery", source.0));
         let answer = request.header("Content-Type", "sks/hashquery").send(&question(digests));
-        let mut answer = answer.map_err(|error| FetchError::Unreachable(at(), Box::new(error)))?;
+        let mut answer = answer.map_err(|error| match is_unreachable(&error) {
+            true => FetchError::Unreachable(at(), Box::new(error)),
+            // It may be what was asked for that makes it fall silent.
+            false => FetchError::Broken(at(), io::Error::other(error)),
+        })?;
         match answer.status().as_u16() {
             200 => {}
             429 | 503 => return Err(FetchError::Busy(at(), patience(answer.headers()))),
@@ -108,6 +113,17 @@ impl Fetcher {
             Err(_) if body.left == 0 => Err(FetchError::TooLong(at(), self.bounds.answer)),
             Err(error) => Err(FetchError::Broken(at(), error)),
         }
+    }
+}
+
+/// Did the question never get there?
+fn is_unreachable(error: &ureq::Error) -> bool {
+    use io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable};
+    match error {
+        ureq::Error::HostNotFound | ureq::Error::ConnectionFailed => true,
+        ureq::Error::Timeout(ureq::Timeout::Resolve | ureq::Timeout::Connect) => true,
+        ureq::Error::Io(error) => matches!(error.kind(), ConnectionRefused | HostUnreachable | NetworkUnreachable),
+        _ => false,
     }
 }
 

@@ -179,6 +179,9 @@ fn joined(keys: &[Bytes]) -> Result<Bytes, AddError> {
     for octets in keys {
         let octets = octets.trim_ascii_start();
         if armor::is_armored(octets) {
+            if armor::announces_secret(octets) {
+                return Err(IngestError::SecretKey.into());
+            }
             packets.extend(armor::decode(octets).map_err(IngestError::from)?);
         } else {
             packets.extend_from_slice(octets);

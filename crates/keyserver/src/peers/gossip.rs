@@ -149,7 +149,7 @@ pub(crate) async fn watch(node: Arc<Node>) {
 
 /// Calls a partner once; false if that came to no session.
 pub(crate) async fn call(node: &Node, partner: &Arc<Partner>) -> bool {
-    let (Ok(_one), Ok(_place)) = (partner.calling.try_acquire(), node.calling.acquire().await) else {
+    let Ok(_one) = partner.calling.try_acquire() else {
         return false;
     };
     partner.enter(Doing::Calling);
@@ -163,6 +163,10 @@ pub(crate) async fn call(node: &Node, partner: &Arc<Partner>) -> bool {
             partner.enter(Doing::Failing);
             return false;
         }
+    };
+    // Only now, so that partners that cannot be reached hold no place.
+    let Ok(_place) = node.calling.acquire().await else {
+        return false;
     };
     let settings = partner.settings(node.http_port, &node.kinds());
     let met = session::run(stream, Role::Calling, settings, &node.sets, |peer| {

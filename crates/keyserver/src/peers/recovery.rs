@@ -46,7 +46,15 @@ enum Choice {
     Nothing,
 }
 
-/// How a batch went.
+/// How much of a batch came.
+enum Came {
+    /// All that will come.
+    All,
+    /// As much as fits into one answer, perhaps.
+    Some,
+}
+
+/// Why a batch failed.
 #[derive(Debug, thiserror::Error)]
 enum BatchError {
     #[error(transparent)]
@@ -141,6 +149,7 @@ pub(crate) async fn drain(node: &Arc<Node>, partner: &Arc<Partner>) {
     let mut failures = 0;
     while let Some((kind, some)) = partner.queue.peek(LOOK_AT) {
         let Some((source, pause)) = partner.source(kind) else {
+            partner.queue.clear();
             break;
         };
         // Before something is claimed, or others would wait too.
@@ -155,20 +164,25 @@ pub(crate) async fn drain(node: &Arc<Node>, partner: &Arc<Partner>) {
             }
             Err(error) => {
                 partner.complain(Trouble::Fetch, &error.to_string());
+                partner.queue.clear();
                 break;
             }
         };
         match fetch(node, partner, kind, source, claim).await {
-            Ok(()) => {
+            Ok(came) => {
                 failures = 0;
                 partner.note(|report| report.fetch_failures = 0);
-                size = (size * 2).min(BATCH_MAX);
+                size = match came {
+                    Came::All => (size * 2).min(BATCH_MAX),
+                    Came::Some => (size / 2).max(1),
+                };
             }
             Err(error) => {
                 failures += 1;
                 partner.complain(Trouble::Fetch, &error.to_string());
                 if failures >= FAILURES_MAX {
                     partner.note(|report| report.fetch_failures = report.fetch_failures.saturating_add(1));
+                    partner.queue.clear();
                     break;
                 }
                 let pause = match error {
@@ -183,7 +197,6 @@ pub(crate) async fn drain(node: &Arc<Node>, partner: &Arc<Partner>) {
             }
         }
     }
-    partner.queue.clear();
     partner.enter(Doing::Waiting);
 }
 
@@ -217,7 +230,7 @@ async fn fetch(
     kind: &'static Kind,
     source: Source,
     claim: Claim,
-) -> Result<(), BatchError> {
+) -> Result<Came, BatchError> {
     partner.queue.waiting().asked = Some(Instant::now());
     partner.enter(Doing::Fetching);
     partner.note(|report| report.requests += 1);
@@ -232,7 +245,7 @@ fn fetch_blocking(
     kind: &'static Kind,
     source: &Source,
     batch: &[Vec<u8>],
-) -> Result<(), BatchError> {
+) -> Result<Came, BatchError> {
     let mut taking = Taking::new(node, kind);
     let octets = node
         .fetcher
@@ -249,12 +262,14 @@ fn fetch_blocking(
         .queue
         .remove(batch.iter().filter(|element| lacking.binary_search(element).is_err()));
     match octets {
+        // Peers end an answer that gets long, and leave out the rest.
+        Ok(octets) if octets > LONG_OCTETS && batch.len() > 1 && receipt.certificates > 0 => Ok(Came::Some),
         Ok(_) => {
             let (given, kept_back): (Vec<_>, Vec<_>) = lacking
                 .into_iter()
                 .partition(|element| receipt.elements.contains(element));
             refuse(node, partner, kind, given, kept_back)?;
-            Ok(())
+            Ok(Came::All)
         }
         // A certificate on its own that fails again and again must not come back with every session.
         Err(error) => {
@@ -350,6 +365,8 @@ const LOOK_AT: usize = 1000;
 const ASK_MAX: u32 = 2;
 /// After so many failures in a row the rest waits for the next session.
 const FAILURES_MAX: u32 = 6;
+/// An answer of so many octets may have been cut: this program ends one at 64 MB, others at more.
+const LONG_OCTETS: u64 = 32 << 20;
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 /// Octets of certificates that are verified and stored together.
 const TAKE_OCTETS: usize = 4 << 20;

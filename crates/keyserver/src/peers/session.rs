@@ -89,11 +89,14 @@ pub(crate) async fn run(
         seed: random(),
         now: start.elapsed(),
     };
-    let mut machine = block_in_place(|| match role {
-        Role::Accepting => set.walker(begin),
-        Role::Calling => set.solver(begin),
-    })?;
-    let held = set.count();
+    let (machine, held) = block_in_place(|| {
+        let machine = match role {
+            Role::Accepting => set.walker(begin),
+            Role::Calling => set.solver(begin),
+        };
+        (machine, set.count())
+    });
+    let mut machine = machine?;
     let bounds = Bounds::until(Budget::default().session);
     let found = drive(&mut *machine, &mut stream, start, bounds).await;
     // What was written last must arrive before the connection is gone.

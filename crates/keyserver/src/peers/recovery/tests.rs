@@ -66,6 +66,16 @@ async fn fetching_in_vain_is_a_failure_that_sessions_do_not_mend() {
     assert_eq!(partner.report().setbacks(), 1);
 }
 
+/// One digest that makes a peer fall silent must not keep all others from being asked for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_makes_a_partner_hang_up_is_refused() {
+    let (node, partner, _) = partner(vec![Vec::new()], 0.01);
+    partner.queue.add(sks(), vec![vec![1; 16], vec![2; 16]]);
+    drain(&node, &partner).await;
+    assert_eq!(partner.report().refused, 2);
+    assert_eq!(partner.queue.len(), 0);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_partner_that_is_busy_is_asked_again_when_it_says() {
     let certificate = keyrink_testkit::Certificate::v4(1, "a").user_id("A").to_bytes();

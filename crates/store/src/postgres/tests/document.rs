@@ -46,7 +46,10 @@ fn page(script: &str) -> String {
             said.push(remark);
         } else if let Some(name) = line.strip_prefix("CREATE TABLE ") {
             let name = name.trim_end_matches(" (");
-            page.push_str(&format!("\n## `{name}`\n\n{}\n\n| column | type | |\n|---|---|---|\n", said.join(" ")));
+            page.push_str(&format!(
+                "\n## `{name}`\n\n{}\n\n| column | type | |\n|---|---|---|\n",
+                said.join(" ")
+            ));
         } else if let Some(key) = line.trim().strip_prefix("PRIMARY KEY ") {
             page.push_str(&format!("\nPrimary key: {}.\n", key.trim_matches(['(', ')'])));
         } else if let Some(column) = line.strip_prefix("    ") {
