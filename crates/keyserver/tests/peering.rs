@@ -216,6 +216,11 @@ fn halves() -> Halves {
         "marker-packet",
         "second",
         "dup-sig-same-uid",
+        "new-format-headers",
+        "sigs-reordered",
+        "subkey-before-uid",
+        "private-packet-60",
+        "version-6-byte",
     ];
     let theirs = [
         "dup-sig-other-uid",
