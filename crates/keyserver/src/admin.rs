@@ -4,6 +4,7 @@ pub mod check;
 pub(crate) mod cutter;
 mod derived;
 pub mod dump;
+pub mod explain;
 mod keybox;
 pub mod load;
 pub mod peers;
@@ -44,6 +45,9 @@ pub enum AdminError {
     /// A name on the command line.
     #[error("there is no dataset {0:?}; known: {known}", known = FAMILIES.map(|family| family.name).join(", "))]
     UnknownDataset(String),
+    /// What was to be explained.
+    #[error("there is no file and no stored certificate {0:?}: give a path, a fingerprint or a key id of 16 digits")]
+    Unknown(String),
     /// A partner, in words.
     #[error("{0}")]
     Peer(String),

@@ -30,6 +30,8 @@ pub enum Command {
     Rebuild(Rebuild),
     /// Bring the tables of a PostgreSQL database up to date, while servers go on using it
     Migrate(Migrate),
+    /// Tell what was found about each packet of a certificate, and who gets to see it
+    Explain(Explain),
     /// Copy the store while it is in use
     Backup(Backup),
     /// Show how it stands with the partners, or talk to one now
@@ -247,6 +249,25 @@ pub struct Migrate {
     /// Where the store is.
     #[command(flatten)]
     pub source: Source,
+}
+
+/// `keyrink explain`
+#[derive(Args, Debug)]
+#[command(
+    after_help = "A file is explained as if nothing of it were stored. Users see what /pks/lookup gives out, the datasets are
+those of peers.
+
+EXAMPLES:
+  keyrink explain --data ./keys 653909A2F0E37C106F5FAF546C8857E0D8E8F074
+  keyrink explain ./key.asc"
+)]
+pub struct Explain {
+    /// Where the store is.
+    #[command(flatten)]
+    pub source: Source,
+    /// A file with certificates, or the fingerprint or key id of a stored one
+    #[arg(value_name = "FILE|FINGERPRINT")]
+    pub what: String,
 }
 
 /// `keyrink backup`

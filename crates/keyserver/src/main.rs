@@ -25,6 +25,7 @@ fn run(command: Command) -> Result<(), Box<dyn Error>> {
         Command::Check(arguments) => admin::check::run(&arguments)?,
         Command::Rebuild(arguments) => admin::rebuild::run(&arguments)?,
         Command::Migrate(arguments) => admin::migrate(&arguments)?,
+        Command::Explain(arguments) => admin::explain::run(&arguments)?,
         Command::Backup(arguments) => admin::backup(&arguments)?,
         Command::Peers(arguments) => admin::peers::run(&arguments)?,
         Command::Config(ConfigCommand::Show(source)) => print!("{}", source.configuration()?.show()),

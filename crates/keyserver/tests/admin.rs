@@ -408,6 +408,28 @@ fn words_are_found_after_a_rebuild() {
     assert_eq!(node.check(), without, "and they are gone after a rebuild without them");
 }
 
+#[test]
+fn packets_are_explained() {
+    let cert = Certificate::v4(7, "explained")
+        .user_id("Explained <e@example.org>")
+        .bare_user_id("Grafted <g@example.org>")
+        .signing_subkey("explained/sign");
+    let node = Node::with(&[&cert.to_bytes()]);
+    let explained = node.succeed("explain", &[&cert.fingerprint()]);
+    let file = node.file("key.asc", cert.armored().as_bytes());
+    assert_eq!(node.succeed("explain", &[file.to_str().unwrap()]), explained);
+    for line in [
+        "digest in hockeypuck: ",
+        "user id \"Explained <e@example.org>\"\n    bound by a valid self-signature",
+        "user id \"Grafted <g@example.org>\"\n    no valid self-signature binds it to the key (RFC 9580, section 10.1)\n    \
+         seen by sks\n    not in hockeypuck: drop:unbound",
+        "    valid: the owner made it (RFC 9580, section 5.2.4)\n      seen by users, sks, hockeypuck\n",
+    ] {
+        assert!(explained.contains(line), "{line}\n{explained}");
+    }
+    assert_eq!(node.run("explain", &["0123456789ABCDEF"]).code, Some(1));
+}
+
 /// Enough that nobody loads them at once.
 const CERTIFICATES: u64 = 6000;
 

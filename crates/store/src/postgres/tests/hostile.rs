@@ -32,7 +32,9 @@ impl Hostile {
         };
         let (first, _) = steps[0];
         if first == sql::BEGIN {
-            hostile.fails_after.set(random().is_multiple_of(10).then(|| random() % 8));
+            hostile
+                .fails_after
+                .set(random().is_multiple_of(10).then(|| random() % 8));
         }
         match hostile.fails_after.get() {
             Some(0) => {
