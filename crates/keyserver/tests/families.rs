@@ -2,9 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+use keyrink::admin::load::load;
+use keyrink::admin::progress::Progress;
 use keyrink::config::Config;
-use keyrink::formats::{FAMILIES, Family, HOCKEYPUCK, SKS, hexadecimal};
+use keyrink::formats::{FAMILIES, Family, HOCKEYPUCK, OPENPGP, SKS, hexadecimal};
 use keyrink::ingest::Ingest;
+use keyrink_openpgp::cert::Cert;
 use keyrink_store::memory::MemoryStore;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -62,9 +65,13 @@ fn submissions(vector: &Value) -> Vec<Vec<u8>> {
 
 /// A write path into a store of its own, with all datasets.
 fn ingest() -> Ingest {
+    Ingest::new(&config(), Arc::new(MemoryStore::new()))
+}
+
+fn config() -> Config {
     let mut config = Config::default();
     config.peers.datasets = FAMILIES.map(|family| family.name.to_owned()).to_vec();
-    Ingest::new(&config, Arc::new(MemoryStore::new()))
+    config
 }
 
 fn held(ingest: &Ingest, family: &Family) -> BTreeSet<String> {
@@ -102,8 +109,7 @@ fn it_does_not_matter_whether_a_peer_sends_it() {
     for vector in vectors() {
         let (submitted, received) = (ingest(), ingest());
         for octets in submissions(&vector) {
-            if octets.first().is_some_and(|first| matches!(first, 0x88..=0x8B | 0xC2)) {
-                // Peers send no signatures without a key.
+            if is_bare(&octets) {
                 continue;
             }
             let _ = submitted.submit(&octets);
@@ -116,6 +122,71 @@ fn it_does_not_matter_whether_a_peer_sends_it() {
             }
         }
     }
+}
+
+#[test]
+fn it_does_not_matter_whether_it_is_loaded() {
+    let mut wrong = Vec::new();
+    for vector in vectors() {
+        let (submitted, loaded) = (ingest(), ingest());
+        for (file, octets) in vector["submit"].as_array().unwrap().iter().zip(submissions(&vector)) {
+            if is_bare(&octets) {
+                continue;
+            }
+            let _ = submitted.submit(&octets);
+            let paths = [testdata().join(file.as_str().unwrap())];
+            load(
+                &config(),
+                Arc::clone(&loaded.store),
+                &paths,
+                true,
+                &Progress::for_terminal,
+            )
+            .unwrap();
+        }
+        let same = |family| held(&loaded, family) == held(&submitted, family);
+        if !same(&SKS) || !same(&HOCKEYPUCK) {
+            wrong.push(vector["id"].as_str().unwrap().to_owned());
+        }
+    }
+    assert_eq!(wrong, [""; 0]);
+}
+
+#[test]
+fn what_is_dumped_is_the_same_when_it_is_loaded() {
+    let mut differing = Vec::new();
+    for vector in vectors() {
+        let (source, target) = (ingest(), ingest());
+        submissions(&vector).iter().for_each(|octets| {
+            let _ = source.submit(octets);
+        });
+        let snapshot = source.store.snapshot().unwrap();
+        for stored in snapshot.records(OPENPGP, None, usize::MAX).unwrap() {
+            let mut octets = Vec::new();
+            Cert::decode(&stored.data).unwrap().write_all(&mut octets);
+            target.submit(&octets).unwrap();
+        }
+        for family in FAMILIES {
+            if held(&target, family) != held(&source, family) {
+                differing.push(vector["id"].as_str().unwrap().to_owned());
+            }
+        }
+    }
+    assert_eq!(differing, UNTOLD);
+}
+
+/// What came in one copy and what in another, and what Hockeypuck passed over, is not dumped. A backup has it.
+const UNTOLD: [&str; 5] = [
+    "framing/tag-21-between",
+    "merge/dup-uid-in-one.12",
+    "merge/dup-uid-in-one.21",
+    "merge/uid-unsigned-in-one.12",
+    "merge/uid-unsigned-in-one.21",
+];
+
+/// Does it begin with a signature? Peers send none without a key, and loads have none.
+fn is_bare(octets: &[u8]) -> bool {
+    octets.first().is_some_and(|first| matches!(first, 0x88..=0x8B | 0xC2))
 }
 
 #[test]

@@ -132,15 +132,9 @@ impl Cert {
             let mut signatures: Vec<_> = signatures
                 .map(|(nth, copies)| (&component.signatures[nth], copies))
                 .collect();
-            // Whoever reads a component that stands here several times wants each bound by a signature of its own.
             for _ in 1..copies {
                 packets.push((component.tag, &*component.body));
-                let binds =
-                    |(attached, copies): &&mut (&Attached, u32)| *copies > 0 && attached.facts.has(Fact::NormalOwn);
-                if let Some((attached, copies)) = signatures.iter_mut().find(binds) {
-                    packets.push((tag::SIGNATURE, &*attached.body));
-                    *copies -= 1;
-                }
+                packets.extend(take_binding(&mut signatures).map(|attached| (tag::SIGNATURE, &*attached.body)));
             }
             packets.push((component.tag, &*component.body));
             for (attached, copies) in signatures {
@@ -159,14 +153,29 @@ impl Cert {
         packets.iter().for_each(|(tag, body)| packet::write(out, *tag, body));
     }
 
-    /// All that is kept, duplicates included: reading it gives this certificate again.
+    /// All that is kept, duplicates included: reading it gives this certificate again, but for what Hockeypuck made of
+    /// each of several copies.
     pub fn write_all(&self, out: &mut Vec<u8>) {
         for component in &self.components {
-            packet::write(out, component.tag, &component.body);
-            for signature in &component.signatures {
-                (0..signature.copies).for_each(|_| packet::write(out, tag::SIGNATURE, &signature.body));
+            let all = component.signatures.iter();
+            let mut signatures: Vec<_> = all.map(|attached| (attached, attached.copies)).collect();
+            let mut bare = component.copies;
+            for _ in 1..component.normal.min(component.copies) {
+                if let Some(binding) = take_binding(&mut signatures) {
+                    packet::write(out, component.tag, &component.body);
+                    packet::write(out, tag::SIGNATURE, &binding.body);
+                    bare -= 1;
+                }
             }
-            (1..component.copies).for_each(|_| packet::write(out, component.tag, &component.body));
+            packet::write(out, component.tag, &component.body);
+            for (attached, copies) in signatures {
+                (0..copies).for_each(|_| packet::write(out, tag::SIGNATURE, &attached.body));
+                attached
+                    .trust
+                    .iter()
+                    .for_each(|trust| packet::write(out, tag::TRUST, trust));
+            }
+            (1..bare).for_each(|_| packet::write(out, component.tag, &component.body));
         }
     }
 
@@ -185,6 +194,15 @@ impl Cert {
     pub fn is_presentable(&self) -> bool {
         self.components.iter().any(is_served_bound)
     }
+}
+
+/// Takes one of the signatures by which the owner binds a component, of those with a number left: whoever reads a component
+/// that stands there several times wants each bound by a signature of its own.
+fn take_binding<'a>(signatures: &mut [(&'a Attached, u32)]) -> Option<&'a Attached> {
+    let binds = |(attached, left): &&mut (&Attached, u32)| *left > 0 && attached.facts.has(Fact::NormalOwn);
+    let (attached, left) = signatures.iter_mut().find(binds)?;
+    *left -= 1;
+    Some(*attached)
 }
 
 /// Did the owner revoke the key for all time?

@@ -491,6 +491,14 @@ mod tests {
             found,
             ["http.key: `certificate` and `key` belong together: set both or none"]
         );
+        let found = messages("[[partner]]\nrecon = \"a:1\"\ndataset = \"hockeypuck\"");
+        assert!(
+            found[0].ends_with("dataset: \"hockeypuck\" is not among the `datasets` of [peers]"),
+            "{found:?}"
+        );
+        assert!(
+            messages("[peers]\ndatasets = [\"x\"]")[0].contains("unknown dataset \"x\"; known are sks, hockeypuck")
+        );
         let found = messages("[[partner]]\nrecon = \"a:1\"\npause_seconds = 1e19");
         assert!(
             found[0].contains("pause_seconds: write a number from 0 to 3600"),

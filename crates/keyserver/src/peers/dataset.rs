@@ -194,6 +194,11 @@ impl Kinds {
         Self(KINDS.into_iter().filter(kept).collect())
     }
 
+    /// All that there are, kept or not.
+    pub(crate) fn all() -> Self {
+        Self(KINDS.to_vec())
+    }
+
     /// The dataset with this name.
     pub(crate) fn by_name(&self, name: &str) -> Option<&'static Kind> {
         self.0.iter().copied().find(|kind| kind.name == name)
@@ -250,7 +255,7 @@ mod tests {
 
     #[test]
     fn filters_are_sets() {
-        let kinds = Kinds(KINDS.to_vec());
+        let kinds = Kinds::all();
         for filters in ["", "yminsky.merge,,yminsky.dedup", "yminsky.dedup,yminsky.dedup"] {
             assert_eq!(
                 kinds.by_filters(filters).map(|kind| kind.name),
@@ -274,8 +279,10 @@ mod tests {
     fn filters_of_a_dataset_that_is_not_kept_mean_nothing() {
         let filters = HOCKEYPUCK.filters[0];
         assert_eq!(filters.split(',').count(), 12);
-        let both = Kinds(KINDS.to_vec());
-        assert_eq!(both.by_filters(filters).map(|kind| kind.name), Some("hockeypuck"));
+        assert_eq!(
+            Kinds::all().by_filters(filters).map(|kind| kind.name),
+            Some("hockeypuck")
+        );
         assert!(Kinds(vec![&SKS]).by_filters(filters).is_none());
         assert_eq!(
             Kinds(vec![&HOCKEYPUCK]).announcement(None, false, None).announced,

@@ -202,10 +202,19 @@ impl Partner {
         report.trees = peer.trees.is_some();
         let new = report.filters != peer.filters;
         report.filters.clone_from(&peer.filters);
-        new && peer
-            .filters
-            .as_deref()
-            .is_some_and(|filters| kinds.by_filters(filters).is_some())
+        drop(state);
+        let filters = peer.filters.as_deref().filter(|_| new);
+        let means_something = filters.is_some_and(|filters| kinds.by_filters(filters).is_some());
+        if let Some(kind) = filters.and_then(|filters| Kinds::all().by_filters(filters))
+            && !means_something
+        {
+            let (partner, name) = (self.name(), kind.name);
+            tracing::warn!(
+                partner,
+                "it reconciles {name}, which is not kept: see `datasets` of [peers]"
+            );
+        }
+        means_something
     }
 
     /// Where to fetch from, and how fast; `None` as long as its port is not known.
