@@ -23,7 +23,7 @@ pub fn run(arguments: &cli::Explain) -> Result<(), AdminError> {
     let certs = if path.is_file() {
         from_file(path, &Ingest::limits(&config))?
     } else {
-        stored(&open_to_read(&config)?, &arguments.what)?
+        stored(&*open_to_read(&config)?, &arguments.what)?
     };
     let mut out = io::stdout().lock();
     let written = certs.iter().try_for_each(|cert| write(&mut out, cert, policy));
