@@ -146,6 +146,11 @@ impl<'a> Round<'a> {
             acknowledged: Vec::new(),
             faults: Vec::new(),
         };
+        if database.is_some() {
+            // A check wants tables, however early the kill.
+            let mut command = Command::new(&plan.program);
+            run_program(command.arg("migrate").args(store_arguments(&round.data)), "keyrink")?;
+        }
         let mut file = File::create(round.keyring()).at(round.keyring())?;
         generate::write(&mut file, round.keys_seed, 0..LOADED).at(round.keyring())?;
         Ok(round)

@@ -14,7 +14,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::address::Address;
 use super::connection::Connection;
-use super::fault::Fault;
+use super::fault::{Cure, Fault};
 use super::sql::{self, Sql};
 use super::wait::wait;
 use crate::StoreError;
@@ -69,17 +69,20 @@ impl Database {
     pub(super) fn connect(&self) -> Result<Connection, Fault> {
         let mut away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, error)) = away.as_ref().filter(|(until, _)| Instant::now() < *until) {
-            return Err(error.clone().into());
+            return Err(Fault::Away(error.clone()));
         }
         // Others need not wait for what may take seconds.
         *away = None;
         drop(away);
         let connected = self.open();
         if let Err(fault) = connected {
+            if fault.cure() == Cure::Tell && !matches!(fault, Fault::Slow) {
+                return Err(fault);
+            }
             let error = self.told(fault);
             let mut away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
             *away = Some((Instant::now() + AWAY, error.clone()));
-            return Err(error.into());
+            return Err(Fault::Away(error));
         }
         connected
     }

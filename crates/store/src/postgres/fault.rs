@@ -17,6 +17,9 @@ pub(super) enum Fault {
     /// Another transaction was faster: run it again.
     #[error("another transaction was faster")]
     Conflict,
+    /// There is no connection to be had, for the moment.
+    #[error(transparent)]
+    Away(StoreError),
     /// No answer in time; the connection is of no use any more.
     #[error("it does not answer in time")]
     Slow,
@@ -37,14 +40,13 @@ impl Fault {
     pub(super) fn cure(&self) -> Cure {
         let error = match self {
             Self::Conflict => return Cure::Again,
+            Self::Away(_) => return Cure::Reconnect,
             Self::Store(_) | Self::Slow => return Cure::Tell,
             Self::Postgres(error) => error,
         };
         match error.code() {
             Some(code) if CONFLICTS.contains(code) => Cure::Again,
             Some(code) if ENDED.contains(code) => Cure::Reconnect,
-            // On a standby that was the primary before: the address may lead elsewhere by now.
-            Some(&SqlState::READ_ONLY_SQL_TRANSACTION) => Cure::Tell,
             Some(_) => Cure::Tell,
             None => Cure::Reconnect,
         }
@@ -53,7 +55,7 @@ impl Fault {
     /// What the caller is told about a fault of the database called `name`.
     pub(super) fn at(self, name: &str) -> StoreError {
         let error = match self {
-            Self::Store(error) => return error,
+            Self::Store(error) | Self::Away(error) => return error,
             Self::Conflict => return unavailable(name, "is contended", "try again", &self),
             Self::Slow => {
                 let cure = "look at its load, its disk and the locks that are held";
@@ -103,6 +105,7 @@ const CONFLICTS: &[SqlState] = &[
 
 /// The connection is at its end, but the database may be well.
 const ENDED: &[SqlState] = &[
+    SqlState::CANNOT_CONNECT_NOW,
     SqlState::ADMIN_SHUTDOWN,
     SqlState::CRASH_SHUTDOWN,
     SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,

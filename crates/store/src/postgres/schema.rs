@@ -39,33 +39,30 @@ struct Version {
 /// that. How many steps were taken.
 pub(super) fn prepare(database: &Database, migrations: Migrations, migrate: bool) -> Result<u32, StoreError> {
     let known = migrations.len() as u32;
-    let mut made = 0;
-    for _ in 0..TRIES_MAX {
+    let mut tried = 0;
+    let (version, steps) = loop {
+        tried += 1;
         match attempt(database, migrations, migrate) {
-            // Somebody else makes the same tables at the same time.
-            Err(fault) if fault.cure() != Cure::Tell => std::thread::sleep(PAUSE),
-            Err(fault) if is_made(&fault) => {
-                made += 1;
-                if made > MADE_MAX {
-                    let reason = "a database that belongs to another program: choose an empty one";
-                    return Err(StoreError::Damaged(format!("{} is {reason}", database.name())));
-                }
+            // Somebody else makes the same tables at the same time, in one transaction.
+            Err(fault) if is_made(&fault) && tried > MADE_MAX => {
+                let reason = "a database that belongs to another program: choose an empty one";
+                return Err(StoreError::Damaged(format!("{} is {reason}", database.name())));
+            }
+            Err(fault) if tried < TRIES_MAX && (fault.cure() != Cure::Tell || is_made(&fault)) => {
                 std::thread::sleep(PAUSE);
             }
-            Err(fault) => return Err(database.told(fault)),
-            Ok((version, _)) if version.oldest > known => {
-                let found = version.schema;
-                return Err(StoreError::TooNew { found, known });
-            }
-            Ok((version, _)) if version.schema < known => {
-                let reason = "its schema is older than this program: run `keyrink migrate`";
-                return Err(StoreError::Unavailable(format!("{}: {reason}", database.name())));
-            }
-            Ok((_, steps)) => return Ok(steps),
+            other => break other.map_err(|fault| database.told(fault))?,
         }
+    };
+    if version.oldest > known {
+        let found = version.schema;
+        return Err(StoreError::TooNew { found, known });
     }
-    let reason = "others kept changing its schema";
-    Err(StoreError::Unavailable(format!("{}: {reason}", database.name())))
+    if version.schema < known {
+        let reason = "its schema is older than this program: run `keyrink migrate`";
+        return Err(StoreError::Unavailable(format!("{}: {reason}", database.name())));
+    }
+    Ok(steps)
 }
 
 fn attempt(database: &Database, migrations: Migrations, migrate: bool) -> Result<(Version, u32), Fault> {
@@ -126,6 +123,6 @@ fn is_made(fault: &Fault) -> bool {
 const SCHEMA: &str = "schema";
 const OLDEST: &str = "oldest";
 const TRIES_MAX: u32 = 40;
-/// So often others may have made one of the tables first. They make all of them in one transaction.
-const MADE_MAX: u32 = 3;
+/// So often others may have made one of the tables first.
+const MADE_MAX: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(100);

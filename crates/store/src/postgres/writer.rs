@@ -58,15 +58,12 @@ type Written<T> = (T, bool);
 impl Writer {
     /// Claims a lane and starts the thread.
     pub(super) fn start(database: &Arc<Database>) -> Result<Self, StoreError> {
-        let told = |fault| database.told(fault);
-        let mut connection = database.connect().map_err(told)?;
-        connection.set(sql::IDLE_TIME).map_err(told)?;
-        let lane = Lane::claim(&mut connection).map_err(told)?;
+        let lane = claim(database)?;
         let (jobs, queue) = sync_channel(QUEUE_MAX);
         let mut worker = Worker {
             database: Arc::clone(database),
             lane,
-            connection: Some(connection),
+            connection: None,
         };
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
@@ -239,6 +236,21 @@ impl Worker {
     }
 }
 
+/// Claims a lane; one that was claimed on a connection that broke becomes free by itself.
+fn claim(database: &Database) -> Result<Lane, StoreError> {
+    let mut tried = 0;
+    loop {
+        tried += 1;
+        let claimed = database
+            .connect()
+            .and_then(|mut connection| Lane::claim(&mut connection));
+        match claimed {
+            Err(fault) if tried < CLAIMS_MAX && fault.cure() != Cure::Tell => {}
+            other => return other.map_err(|fault| database.told(fault)),
+        }
+    }
+}
+
 /// Runs batches, up to but without the commit.
 fn update(connection: &mut Connection, lane: Lane, batches: &[&Batch], token: i64) -> Result<Written<Results>, Fault> {
     let mut transaction = Transaction::begin(connection, lane, now(), batches)?;
@@ -251,6 +263,8 @@ fn stopped() -> StoreError {
     StoreError::Unavailable("its writer has stopped: start the program again".into())
 }
 
+/// How often a lane is asked for.
+const CLAIMS_MAX: u32 = 4;
 /// Batches that may wait before callers have to.
 const QUEUE_MAX: usize = 64;
 /// A transaction takes no further batch once it has this many ids.
