@@ -157,7 +157,7 @@ fn trust_packets_leave_room_for_the_owner() {
 fn a_peer_sends_one_certificate_at_a_time() {
     let ingest = ingest(Limits::default());
     let [one, two] = ["one", "two"].map(|name| Certificate::v4(4, name).user_id(name).to_bytes());
-    let sent = [[one, two].concat(), vec![0x98, 1, 7].repeat(9), vec![0x88, 0].repeat(9)];
+    let sent = [[one, two].concat(), [0x98, 1, 7].repeat(9), [0x88, 0].repeat(9)];
     let receipt = ingest.receive(SKS.dataset, &sent).unwrap();
     assert_eq!(receipt.certificates, 1);
     assert_eq!(ingest.store.count(OPENPGP).unwrap(), 1);
