@@ -4,7 +4,7 @@
 //! `n`; a store is migrated in one transaction when it is opened for writing, and never backwards.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
@@ -19,7 +19,22 @@ pub(super) type Migrations = &'static [&'static str];
 pub(super) const MIGRATIONS: Migrations = &[include_str!("migrations/0001.sql")];
 
 /// Opens `file` for writing, creates it if it isn't there, and brings its schema to the newest version.
+///
+/// Begins again while others hold the file: SQLite does not wait where two that set up the journal of a fresh file could
+/// wait for each other for ever.
 pub(super) fn open_writer(file: &Path, durability: Durability, migrations: Migrations) -> Result<Connection, Fault> {
+    let started = Instant::now();
+    loop {
+        match open_writer_at_once(file, durability, migrations) {
+            Err(Fault::Sqlite(error)) if is_busy(&error) && started.elapsed() < OPEN_WITHIN => {
+                std::thread::sleep(BUSY_STEP);
+            }
+            other => return other,
+        }
+    }
+}
+
+fn open_writer_at_once(file: &Path, durability: Durability, migrations: Migrations) -> Result<Connection, Fault> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(file, flags)?;
     prepare(&mut connection)?;
@@ -35,24 +50,9 @@ pub(super) fn open_writer(file: &Path, durability: Durability, migrations: Migra
          PRAGMA wal_autocheckpoint = 0;"
     ))?;
     check_owner(&connection)?;
-    to_wal(&connection)?;
+    connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
     migrate(&mut connection, migrations)?;
     Ok(connection)
-}
-
-/// Asks again when others hold the file: SQLite doesn't wait where two that change the journal of a fresh file could wait
-/// for each other for ever.
-fn to_wal(connection: &Connection) -> rusqlite::Result<()> {
-    let mut asked = 0;
-    loop {
-        match connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(())) {
-            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) && asked < BUSY_STEPS_MAX => {
-                asked += 1;
-                std::thread::sleep(BUSY_STEP);
-            }
-            other => return other,
-        }
-    }
 }
 
 /// Opens `file` for reading only. Its schema must be the newest.
@@ -81,6 +81,13 @@ fn reader(file: &Path, flags: OpenFlags, cache_kib: u32) -> Result<Connection, F
     connection.execute_batch(&format!("PRAGMA cache_size = -{cache_kib};"))?;
     check_owner(&connection)?;
     Ok(connection)
+}
+
+fn is_busy(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)
+    )
 }
 
 fn is_shut(error: &rusqlite::Error) -> bool {
@@ -195,5 +202,7 @@ const WRITER_CACHE_KIB: u32 = 16 << 10;
 /// `load` is a short-lived process and gains from holding the upper levels of every B-tree.
 const BULK_CACHE_KIB: u32 = 48 << 10;
 const BUSY_STEP: Duration = Duration::from_millis(1);
+/// How long opening begins again.
+const OPEN_WITHIN: Duration = Duration::from_secs(10);
 /// About thirty seconds.
 const BUSY_STEPS_MAX: i32 = 28_000;
