@@ -271,10 +271,10 @@ fn fetch_blocking(
             refuse(node, partner, kind, given, kept_back)?;
             Ok(Came::All)
         }
-        // A certificate on its own that fails again and again must not come back with every session.
+        // It failed before in the company of others, and must not keep those from being asked for with every session.
         Err(error) => {
             if batch.len() == 1 && !matches!(error, FetchError::Unreachable(..) | FetchError::Busy(..)) {
-                refuse(node, partner, kind, Vec::new(), lacking)?;
+                refuse(node, partner, kind, lacking, Vec::new())?;
             }
             Err(error.into())
         }
