@@ -205,11 +205,11 @@ impl Ingest {
     }
 
     /// Takes certificates from a peer, each as one run of packets. What can't be read, or is no certificate, or comes
-    /// behind one, is passed over: the peer learns nothing from us, and the next session shows what is still different.
+    /// behind several, is passed over: the peer learns nothing from us, and the next session shows what is still different.
     pub fn receive(&self, dataset: Dataset, octets: &[Vec<u8>]) -> Result<Receipt, StoreError> {
         let (mut incoming, mut refused) = (Vec::new(), Vec::new());
         for octets in octets {
-            let keyring = Keyring::read_first(octets, &self.limits);
+            let keyring = Keyring::read_some(octets, &self.limits, RUN_CERTIFICATES_MAX);
             refused.extend(keyring.refused);
             incoming.extend(keyring.certs);
         }
@@ -384,6 +384,8 @@ const BARE_ISSUERS_MAX: usize = 4;
 const BARE_PAGE: usize = 8;
 const BARE_PAGES_MAX: usize = 8;
 const BARE_OLD_KEYS_MAX: usize = 4;
+/// Certificates in what a peer sends as one: nobody sends more than one, and a thousand octets could hold a hundred.
+const RUN_CERTIFICATES_MAX: usize = 16;
 /// Dropped parts listed for each certificate.
 const DROPPED_MAX: usize = 100;
 

@@ -154,11 +154,13 @@ fn trust_packets_leave_room_for_the_owner() {
 }
 
 #[test]
-fn a_peer_sends_one_certificate_at_a_time() {
+fn a_peer_sends_few_certificates_as_one() {
     let ingest = ingest(Limits::default());
-    let [one, two] = ["one", "two"].map(|name| Certificate::v4(4, name).user_id(name).to_bytes());
-    let sent = [[one, two].concat(), [0x98, 1, 7].repeat(9), [0x88, 0].repeat(9)];
+    let many: Vec<Vec<u8>> = (0..40)
+        .map(|n| Certificate::v4(4, &n.to_string()).user_id("x").to_bytes())
+        .collect();
+    let sent = [many.concat(), [0x98, 1, 7].repeat(99), [0x88, 0].repeat(99)];
     let receipt = ingest.receive(SKS.dataset, &sent).unwrap();
-    assert_eq!(receipt.certificates, 1);
-    assert_eq!(ingest.store.count(OPENPGP).unwrap(), 1);
+    assert_eq!(receipt.certificates, 16);
+    assert_eq!(ingest.store.count(OPENPGP).unwrap(), 16);
 }

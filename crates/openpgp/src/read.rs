@@ -96,12 +96,11 @@ impl Keyring {
         Self::read_until(input, limits, |_| false)
     }
 
-    /// Reads no more than the first certificate, or what is in its place.
-    pub fn read_first(input: &[u8], limits: &Limits) -> Self {
-        let any =
-            |found: &Self| !found.certs.is_empty() || !found.refused.is_empty() || !found.bare_signatures.is_empty();
-        let mut found = Self::read_until(input, limits, any);
-        found.certs.truncate(1);
+    /// Reads no further than the first so many certificates, or what is in their place.
+    pub fn read_some(input: &[u8], limits: &Limits, most: usize) -> Self {
+        let count = |found: &Self| found.certs.len() + found.refused.len() + found.bare_signatures.len();
+        let mut found = Self::read_until(input, limits, |found| count(found) >= most);
+        found.certs.truncate(most);
         found
     }
 
