@@ -155,6 +155,7 @@ impl Complete {
 impl Deriver {
     /// Starts. Looks now and then whether somebody else has written by another policy.
     pub(crate) fn start(store: Arc<dyn Store>, complete: Complete) -> std::io::Result<Self> {
+        metrics::gauge!(LEFT).set(0.0);
         let (stop, stopped) = mpsc::channel();
         let thread = std::thread::Builder::new()
             .name("keyrink-derive".into())
@@ -191,7 +192,7 @@ fn derive(store: &dyn Store, complete: &Complete, stopped: &mpsc::Receiver<()>) 
     let mut deriving = Deriving::begin(store, complete.policy)?;
     deriving.announce()?;
     complete.number.store(deriving.complete().number(), Ordering::Relaxed);
-    let left = metrics::gauge!("keyrink_underived_certificates");
+    let left = metrics::gauge!(LEFT);
     let count = store.count(OPENPGP)?;
     let mut looked = 0;
     if !deriving.is_done() {
@@ -222,6 +223,8 @@ fn record_id(text: &str) -> Option<RecordId> {
     RecordId::new(&octets(text)?)
 }
 
+/// The metric that tells how many are left.
+const LEFT: &str = "keyrink_underived_certificates";
 const NOTE: &str = "derived";
 const STEP_RECORDS: usize = 200;
 /// How often it is looked whether there is something to do.
