@@ -182,6 +182,9 @@ fn the_readme_has_its_two_commands() {
         );
     }
     assert!(root().join("scripts/test").exists());
+    // Without it `cargo run` asks which program is meant.
+    let workspace = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    assert!(workspace.contains("default-members = [\"crates/keyserver\"]"));
 }
 
 #[test]
