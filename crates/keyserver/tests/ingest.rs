@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+use keyrink::config::Config;
 use keyrink::formats::{OPENPGP, Policy, SKS};
 use keyrink::ingest::{Ingest, IngestError, Outcome, Report};
 use keyrink_openpgp::policy::Limits;
@@ -163,4 +164,22 @@ fn a_peer_sends_few_certificates_as_one() {
     let receipt = ingest.receive(SKS.dataset, &sent).unwrap();
     assert_eq!(receipt.certificates, 16);
     assert_eq!(ingest.store.count(OPENPGP).unwrap(), 16);
+}
+
+/// What was derived by another policy is derived anew when the same certificate comes again.
+#[test]
+fn the_policy_counts_as_well_as_the_packets() {
+    let first = ingest(Limits::default());
+    let octets = Certificate::v4(5, "policy").user_id("Policy").to_bytes();
+    first.submit(&octets).unwrap();
+    let second = Ingest {
+        store: Arc::clone(&first.store),
+        limits: Limits::default(),
+        policy: Policy::new(&Config::default()),
+    };
+    let count = |ingest: &Ingest| ingest.store.range(SKS.dataset, &[], &[0xFF; 16], 9).unwrap().0.len();
+    assert_eq!(count(&first), 0, "this policy keeps no dataset");
+    second.submit(&octets).unwrap();
+    assert_eq!(count(&second), 1);
+    assert_eq!(outcomes(&second.submit(&octets).unwrap()), [Outcome::Unchanged]);
 }

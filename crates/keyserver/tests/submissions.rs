@@ -221,6 +221,15 @@ fn secret_keys_are_refused_and_forgotten() {
         Key::derive(5, "dave/other", Algorithm::EcdhLegacy).secret_packet(Tag::SecretSubkey),
     ]
     .concat();
+    // Armor that was cut off, beside another key.
+    let damaged = private[..private.len() - 60].to_owned();
+    let two_fields = |text: &str| {
+        let field = |name: &str, text: &str| {
+            format!("--cut\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{text}\r\n")
+        };
+        let other = generate::certificate(5, 1).armored();
+        format!("{}{}--cut--\r\n", field("keytext", text), field("keyfile", &other)).into_bytes()
+    };
     for (kind, body) in [
         ("application/octet-stream", secret.clone()),
         ("text/plain", private.clone().into_bytes()),
@@ -231,6 +240,7 @@ fn secret_keys_are_refused_and_forgotten() {
         ),
         ("application/octet-stream", beside),
         ("application/octet-stream", subkey_only),
+        ("multipart/form-data; boundary=cut", two_fields(&damaged)),
     ] {
         let answer = post(&mut client, kind, &body);
         assert_eq!(answer.status, 422, "{}", answer.text());

@@ -69,7 +69,8 @@ impl Limits {
         extra + (before - cert.extent().0) as usize
     }
 
-    /// Drops what users never see beyond its own bound, in the same way: so many of each class of sizes.
+    /// Drops what users never see beyond its own bound, in the same way: so many of each class of sizes. What the owner
+    /// signed, and users do not see, stays all the same.
     fn trim_extra(&self, cert: &mut Cert) -> usize {
         if self.extra_octets >= self.certificate_octets {
             return 0;

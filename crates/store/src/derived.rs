@@ -231,6 +231,24 @@ mod tests {
         );
     }
 
+    /// More than is looked through: the rest is written out, and everything is read back.
+    #[test]
+    fn lists_of_any_length_are_read_back() {
+        let term = |n: u32| Term {
+            kind: 3,
+            text: [&n.to_be_bytes()[..], &[b'x'; 500], &[0xFF], &n.to_be_bytes()].concat(),
+        };
+        let terms: Vec<Term> = (0..2_000).map(term).collect();
+        let data = [b'y'; 1 << 16];
+        let derived = encode(&id(), &data, &terms, &[]);
+        assert_eq!(decode(&id(), &data, &derived).unwrap(), (terms, vec![]));
+        let last = [2 * 4, 0, 0, 0x07, 0xCF, 0];
+        assert!(
+            derived.ends_with(&last),
+            "the last text repeats what nobody looks for any more"
+        );
+    }
+
     #[test]
     fn a_list_cut_short_or_changed_never_panics() {
         let (terms, elements) = lists();

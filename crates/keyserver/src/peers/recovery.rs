@@ -143,14 +143,20 @@ pub(crate) async fn work(node: Arc<Node>, partner: Arc<Partner>) {
     }
 }
 
-/// Works off the queue of a partner until it is empty.
+/// Works off the queue of a partner until it is empty or nothing comes; the rest waits for the next session.
 pub(crate) async fn drain(node: &Arc<Node>, partner: &Arc<Partner>) {
+    if !is_worked_off(node, partner).await {
+        partner.queue.clear();
+    }
+    partner.enter(Doing::Waiting);
+}
+
+async fn is_worked_off(node: &Arc<Node>, partner: &Arc<Partner>) -> bool {
     let mut size = BATCH_FIRST;
     let mut failures = 0;
     while let Some((kind, some)) = partner.queue.peek(LOOK_AT) {
         let Some((source, pause)) = partner.source(kind) else {
-            partner.queue.clear();
-            break;
+            return false;
         };
         // Before something is claimed, or others would wait too.
         partner.queue.keep_distance(pause).await;
@@ -164,8 +170,7 @@ pub(crate) async fn drain(node: &Arc<Node>, partner: &Arc<Partner>) {
             }
             Err(error) => {
                 partner.complain(Trouble::Fetch, &error.to_string());
-                partner.queue.clear();
-                break;
+                return false;
             }
         };
         match fetch(node, partner, kind, source, claim).await {
@@ -182,8 +187,7 @@ pub(crate) async fn drain(node: &Arc<Node>, partner: &Arc<Partner>) {
                 partner.complain(Trouble::Fetch, &error.to_string());
                 if failures >= FAILURES_MAX {
                     partner.note(|report| report.fetch_failures = report.fetch_failures.saturating_add(1));
-                    partner.queue.clear();
-                    break;
+                    return false;
                 }
                 let pause = match error {
                     // It is not what was asked for that it minds.
@@ -197,7 +201,7 @@ pub(crate) async fn drain(node: &Arc<Node>, partner: &Arc<Partner>) {
             }
         }
     }
-    partner.enter(Doing::Waiting);
+    true
 }
 
 /// Claims those of the elements that are worth asking for now, at most `size`; what is not needed leaves the queue.

@@ -159,8 +159,9 @@ pub(super) fn without_waiting<T>(
 
 /// Refuses a database that some other program made.
 fn check_owner(connection: &Connection) -> Result<(), Fault> {
-    let owner: u32 = connection.query_row("PRAGMA application_id", [], |row| row.get(0))?;
+    // In this order: who makes the first table sets the number in the same transaction.
     let tables: u32 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    let owner: u32 = connection.query_row("PRAGMA application_id", [], |row| row.get(0))?;
     if owner != APPLICATION && tables > 0 {
         let reason = "this database belongs to another program: choose another folder";
         return Err(StoreError::Damaged(reason.into()).into());
