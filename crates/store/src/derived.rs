@@ -155,7 +155,7 @@ const WINDOW_OCTETS_MAX: usize = 1 << 16;
 /// happens while others wait to write.
 const PATIENCE_OCTETS: usize = 32 << 20;
 
-fn number(out: &mut Vec<u8>, mut value: usize) {
+pub(crate) fn number(out: &mut Vec<u8>, mut value: usize) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
         value >>= 7;
@@ -163,7 +163,7 @@ fn number(out: &mut Vec<u8>, mut value: usize) {
     out.push(value as u8);
 }
 
-fn read_number(rest: &mut &[u8]) -> Option<usize> {
+pub(crate) fn read_number(rest: &mut &[u8]) -> Option<usize> {
     let mut value = 0usize;
     for shift in (0..32).step_by(7) {
         let octet = read_octets(rest, 1)?[0];
@@ -175,7 +175,7 @@ fn read_number(rest: &mut &[u8]) -> Option<usize> {
     None
 }
 
-fn read_octets<'a>(rest: &mut &'a [u8], count: usize) -> Option<&'a [u8]> {
+pub(crate) fn read_octets<'a>(rest: &mut &'a [u8], count: usize) -> Option<&'a [u8]> {
     let (octets, after) = rest.split_at_checked(count)?;
     *rest = after;
     Some(octets)

@@ -5,6 +5,7 @@
 //! asks for [`Durability::Normal`].
 
 mod fault;
+mod log;
 mod mend;
 mod read;
 mod readers;
@@ -181,7 +182,7 @@ impl Store for SqliteStore {
             read::consistent(connection, |connection| {
                 Ok((
                     read::range(connection, dataset, first, last, limit)?,
-                    read::vector(connection)?,
+                    log::vector(connection)?,
                 ))
             })
         })
@@ -248,15 +249,15 @@ impl Store for SqliteStore {
 
     fn changes(&self, since: &Vector, limit: usize) -> Result<Vec<ChangeRow>, StoreError> {
         self.readers
-            .run(|connection| read::consistent(connection, |connection| read::changes(connection, since, limit)))
+            .run(|connection| read::consistent(connection, |connection| log::changes(connection, since, limit)))
     }
 
     fn vector(&self) -> Result<Vector, StoreError> {
-        self.readers.run(read::vector)
+        self.readers.run(log::vector)
     }
 
     fn count(&self, realm: Realm) -> Result<u64, StoreError> {
-        self.readers.run(|connection| read::count(connection, realm))
+        self.readers.run(|connection| log::count(connection, realm))
     }
 
     fn note(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
@@ -279,7 +280,7 @@ impl Store for SqliteStore {
     fn maintain(&self, before: u64) -> Result<(), StoreError> {
         let writer = self.writer()?;
         // In steps, so that updates get in between.
-        while writer.run(move |connection| write::forget_changes(connection, before, FORGET_ROWS_MAX))? > 0 {}
+        while writer.run(move |connection| log::forget(connection, before, FORGET_ROWS_MAX))? > 0 {}
         writer.run(move |connection| write::forget_refusals(connection, before))
     }
 
@@ -335,15 +336,15 @@ impl Snapshot for View<'_> {
     }
 
     fn vector(&self) -> Result<Vector, StoreError> {
-        self.read(read::vector)
+        self.read(log::vector)
     }
 
     fn count(&self, realm: Realm) -> Result<u64, StoreError> {
-        self.read(|connection| read::count(connection, realm))
+        self.read(|connection| log::count(connection, realm))
     }
 }
 
-/// Change rows deleted in one transaction.
-const FORGET_ROWS_MAX: i64 = 5_000;
+/// Rows of the log deleted in one transaction. One of a load tells of a thousand records.
+const FORGET_ROWS_MAX: i64 = 200;
 /// Written and removed again by [`Store::ready`].
 const READY_NOTE: &str = "ready";

@@ -3,7 +3,7 @@
 use rusqlite::params;
 
 use super::fault::Fault;
-use super::read;
+use super::log;
 use super::write::Transaction;
 use crate::batch::Kept;
 use crate::{Derived, Element, Realm, RecordId, Term};
@@ -59,7 +59,7 @@ impl Transaction<'_> {
         let wrong = self.connection().prepare_cached(sql)?.execute(row)? > 0;
         let holds = self.held(element)?;
         if held != holds {
-            self.log(element, holds)?;
+            self.log().add(element, holds);
         }
         Ok(wrong)
     }
@@ -69,8 +69,8 @@ impl Transaction<'_> {
         let sql = "SELECT count(*) FROM record WHERE realm = ?1";
         let mut statement = self.connection().prepare_cached(sql)?;
         let there: i64 = statement.query_row([realm.0], |row| row.get(0))?;
-        let more = there - read::count(self.connection(), realm)?.cast_signed();
-        self.tally(realm, more);
+        let more = there - log::count(self.connection(), realm)?.cast_signed();
+        self.log().tally(realm, more);
         Ok(more != 0)
     }
 }

@@ -6,10 +6,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::fault::Fault;
-use crate::{
-    Bounds, ChangeRow, Dataset, Element, Found, Listed, PAGE_OCTETS, Realm, RecordId, Refusal, StoreError, Stored,
-    Term, Vector,
-};
+use crate::{Bounds, Dataset, Found, Listed, PAGE_OCTETS, Realm, RecordId, Refusal, StoreError, Stored, Term};
 
 /// Runs `read` inside one read transaction, so that all its statements see the same state.
 pub(super) fn consistent<T>(
@@ -161,30 +158,6 @@ pub(super) fn by_element(
     Ok(found)
 }
 
-pub(super) fn changes(connection: &Connection, since: &Vector, limit: usize) -> Result<Vec<ChangeRow>, Fault> {
-    let mut statement = connection.prepare_cached(
-        "SELECT writer, n, dataset, bytes, added, time FROM change WHERE writer = ?1 AND n > ?2 ORDER BY n LIMIT ?3",
-    )?;
-    let mut found = Vec::new();
-    for writer in vector(connection)?.into_keys() {
-        let seen = since.get(&writer).copied().unwrap_or(0);
-        let rows = statement.query_map(
-            params![writer, sql_number(seen), sql_limit(limit - found.len())],
-            change,
-        )?;
-        for row in rows {
-            found.push(row?);
-        }
-    }
-    Ok(found)
-}
-
-pub(super) fn vector(connection: &Connection) -> Result<Vector, Fault> {
-    let mut statement = connection.prepare_cached("SELECT writer, value FROM counter WHERE subject = -1")?;
-    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.cast_unsigned())))?;
-    Ok(rows.collect::<Result<_, _>>()?)
-}
-
 pub(super) fn lacking(connection: &Connection, dataset: Dataset, elements: &[Vec<u8>]) -> Result<Vec<Vec<u8>>, Fault> {
     let mut holder = connection.prepare_cached("SELECT 1 FROM element WHERE dataset = ?1 AND bytes = ?2")?;
     let mut lacking = Vec::new();
@@ -236,13 +209,6 @@ pub(super) fn refusal_count(connection: &Connection, source: &str) -> Result<u64
     let mut statement = connection.prepare_cached("SELECT count(*) FROM refusal WHERE source = ?1")?;
     Ok(statement
         .query_row([source], |row| row.get::<_, i64>(0))?
-        .cast_unsigned())
-}
-
-pub(super) fn count(connection: &Connection, realm: Realm) -> Result<u64, Fault> {
-    let mut statement = connection.prepare_cached("SELECT coalesce(sum(value), 0) FROM counter WHERE subject = ?1")?;
-    Ok(statement
-        .query_row([realm.0], |row| row.get::<_, i64>(0))?
         .cast_unsigned())
 }
 
@@ -345,19 +311,6 @@ fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
         created: row.get::<_, i64>(2)?.cast_unsigned(),
         modified: row.get::<_, i64>(3)?.cast_unsigned(),
         data: row.get(4)?,
-    })
-}
-
-fn change(row: &Row<'_>) -> rusqlite::Result<ChangeRow> {
-    Ok(ChangeRow {
-        writer: row.get(0)?,
-        n: row.get::<_, i64>(1)?.cast_unsigned(),
-        element: Element {
-            dataset: Dataset(row.get(2)?),
-            bytes: row.get(3)?,
-        },
-        added: row.get(4)?,
-        time: row.get::<_, i64>(5)?.cast_unsigned(),
     })
 }
 

@@ -100,7 +100,7 @@ fn damaged_rows_are_mended() {
         "INSERT INTO element SELECT dataset, zeroblob(8), id, realm FROM element LIMIT 1",
         "DELETE FROM element WHERE id = (SELECT id FROM record LIMIT 1) AND bytes <> zeroblob(8)",
         "UPDATE record SET derived = x'ff' WHERE rec = 2",
-        "UPDATE counter SET value = 77 WHERE subject = 200",
+        "UPDATE change SET counts = x'C84D' WHERE newest = (SELECT max(newest) FROM change)",
     ];
     for damage in damages {
         let damage = move |connection: &Connection| Ok(connection.execute(damage, [])?);

@@ -1,39 +1,34 @@
 //! Every statement that writes. All of it runs inside the one transaction of the writer thread.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::fault::Fault;
-use super::read;
+use super::{log, read};
 use crate::batch::{Edit, Kept, Plan, difference};
 use crate::derived;
 use crate::{Applied, Batch, Dataset, Element, Realm, RecordId, Refusal, Stored, Term};
 
-/// A transaction under way: what it has to write into the shared rows before it commits.
+/// A transaction under way, and what it has to tell the log before it commits.
 pub(super) struct Transaction<'a> {
     connection: &'a Connection,
     time: u64,
-    /// The newest change of the lane.
-    newest: i64,
-    /// Records that came, less those that went.
-    tally: BTreeMap<Realm, i64>,
+    log: log::Entry,
 }
 
 impl<'a> Transaction<'a> {
     /// Takes the write lock.
     pub(super) fn begin(connection: &'a Connection, time: u64) -> Result<Self, Fault> {
         connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-        let newest = connection
-            .prepare_cached("SELECT value FROM counter WHERE writer = ?1 AND subject = -1")?
-            .query_row([WRITER], |row| row.get(0))?;
-        Ok(Self {
+        // Dropped when an error occurs, it rolls back.
+        let mut transaction = Self {
             connection,
             time,
-            newest,
-            tally: BTreeMap::new(),
-        })
+            log: log::Entry::default(),
+        };
+        transaction.log = log::Entry::begin(connection)?;
+        Ok(transaction)
     }
 
     /// Runs one batch; nothing is written unless all of it can be.
@@ -55,19 +50,9 @@ impl<'a> Transaction<'a> {
         Ok(plan.applied)
     }
 
-    /// Writes the shared rows and makes everything durable.
+    /// Writes the row of the log and makes everything durable.
     pub(super) fn commit(self) -> Result<(), Fault> {
-        self.connection
-            .prepare_cached("UPDATE counter SET value = ?2 WHERE writer = ?1 AND subject = -1 AND value <> ?2")?
-            .execute([WRITER, self.newest])?;
-        for (realm, records) in self.tally.iter().filter(|(_, records)| **records != 0) {
-            self.connection
-                .prepare_cached(
-                    "INSERT INTO counter (writer, subject, value) VALUES (?1, ?2, ?3)
-                     ON CONFLICT DO UPDATE SET value = value + excluded.value",
-                )?
-                .execute(params![WRITER, realm.0, records])?;
-        }
+        self.log.write(self.connection, self.time)?;
         self.connection.prepare_cached("COMMIT")?.execute([])?;
         Ok(())
     }
@@ -107,9 +92,8 @@ impl<'a> Transaction<'a> {
         self.connection
     }
 
-    /// Counts records that came, or went if there are less than none.
-    pub(super) fn tally(&mut self, realm: Realm, more: i64) {
-        *self.tally.entry(realm).or_default() += more;
+    pub(super) fn log(&mut self) -> &mut log::Entry {
+        &mut self.log
     }
 
     /// A record and what it has rows for. A list of these that can't be read counts as empty: whatever it named and is
@@ -162,7 +146,7 @@ impl<'a> Transaction<'a> {
             "INSERT INTO record (realm, id, policy, created, modified, derived, data)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         )?;
-        self.tally(realm, 1);
+        self.log.tally(realm, 1);
         Ok(statement.insert(params![
             realm.0,
             stored.id.as_bytes(),
@@ -193,7 +177,7 @@ impl<'a> Transaction<'a> {
         self.connection
             .prepare_cached("DELETE FROM record WHERE rec = ?1")?
             .execute([rec])?;
-        self.tally(realm, -1);
+        self.log.tally(realm, -1);
         Ok(rec)
     }
 
@@ -225,7 +209,7 @@ impl<'a> Transaction<'a> {
                 Rank::Gone => (delete.execute(row)? == 0 || self.held(element)?, false),
             };
             if !held {
-                self.log(element, come)?;
+                self.log.add(element, come);
             }
         }
         Ok(())
@@ -238,23 +222,6 @@ impl<'a> Transaction<'a> {
             .prepare_cached("SELECT 1 FROM element WHERE dataset = ?1 AND bytes = ?2")?;
         Ok(statement.exists(params![element.dataset.0, element.bytes])?)
     }
-
-    pub(super) fn log(&mut self, element: &Element, added: bool) -> Result<(), Fault> {
-        self.newest += 1;
-        self.connection
-            .prepare_cached(
-                "INSERT INTO change (writer, n, dataset, bytes, added, time) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-            )?
-            .execute(params![
-                WRITER,
-                self.newest,
-                element.dataset.0,
-                element.bytes,
-                added,
-                read::sql_number(self.time)
-            ])?;
-        Ok(())
-    }
 }
 
 impl Drop for Transaction<'_> {
@@ -264,17 +231,6 @@ impl Drop for Transaction<'_> {
             let _ = self.connection.execute_batch("ROLLBACK");
         }
     }
-}
-
-/// Deletes the oldest change rows of each lane, up to the first that is not older than `before`, at most `rows_max`.
-/// Returns how many are gone.
-pub(super) fn forget_changes(connection: &Connection, before: u64, rows_max: i64) -> Result<usize, Fault> {
-    let mut statement = connection.prepare_cached(
-        "DELETE FROM change WHERE writer = ?1 AND n < (
-             SELECT coalesce(min(n) FILTER (WHERE time >= ?2), max(n) + 1)
-             FROM (SELECT n, time FROM change WHERE writer = ?1 ORDER BY n LIMIT ?3))",
-    )?;
-    Ok(statement.execute(params![WRITER, read::sql_number(before), rows_max])?)
 }
 
 /// Deletes refusals that ended before `before`: nobody offered their elements since.
@@ -324,6 +280,3 @@ impl<'a> Rows<'a> {
         self.elements.extend(come.into_iter().map(row(Rank::Come)));
     }
 }
-
-/// The one lane of this engine; the schema tells why one is enough.
-const WRITER: i64 = 1;

@@ -31,28 +31,16 @@ CREATE TABLE element (
     PRIMARY KEY (dataset, bytes, id, realm)
 ) STRICT, WITHOUT ROWID;
 
+-- One row a transaction that changed anything: the elements that came and went, numbered up to `newest`, and the
+-- records of each realm after it. `log.rs` describes both lists.
 CREATE TABLE change (
-    writer  INTEGER NOT NULL,
-    n       INTEGER NOT NULL,
-    dataset INTEGER NOT NULL,
-    bytes   BLOB    NOT NULL,
-    added   INTEGER NOT NULL,
-    time    INTEGER NOT NULL, -- Unix seconds
-    PRIMARY KEY (writer, n)
-) STRICT, WITHOUT ROWID;
+    newest   INTEGER PRIMARY KEY,
+    time     INTEGER NOT NULL, -- Unix seconds
+    counts   BLOB    NOT NULL,
+    elements BLOB    NOT NULL
+) STRICT;
 
--- What each lane counts: its newest change under subject -1, and under a realm's number the records it added there less
--- those it removed (the count of a realm is the sum). Together, so that a commit writes one page for both. SQLite lets
--- one transaction write at a time, in whatever process, and the counters are read and written inside it: one lane
--- serves all processes and the version vector never grows.
-CREATE TABLE counter (
-    writer  INTEGER NOT NULL,
-    subject INTEGER NOT NULL,
-    value   INTEGER NOT NULL,
-    PRIMARY KEY (writer, subject)
-) STRICT, WITHOUT ROWID;
-
-INSERT INTO counter (writer, subject, value) VALUES (1, -1, 0);
+INSERT INTO change (newest, time, counts, elements) VALUES (0, 0, x'', x'');
 
 CREATE TABLE note (
     key   TEXT PRIMARY KEY,
