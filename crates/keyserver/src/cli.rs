@@ -22,6 +22,8 @@ pub enum Command {
     Serve(Serve),
     /// Load keyrings into the store, beside a running server or without one
     Load(Load),
+    /// Read the certificates of a Hockeypuck database into the store, without a dump
+    ImportHockeypuck(ImportHockeypuck),
     /// Write all certificates into files, as one consistent snapshot
     Dump(Dump),
     /// Recompute what is derived from every certificate and compare it with what is stored
@@ -183,6 +185,46 @@ pub struct Load {
     /// Start anew instead of going on where an interrupted load stopped
     #[arg(long)]
     pub restart: bool,
+}
+
+/// `keyrink import-hockeypuck`
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Hockeypuck may go on running: its database is only read, its table `keys` alone. Certificates are merged into what
+is there; an import that was interrupted goes on where it stopped when it is started again. The digest that Hockeypuck
+has of each is compared with the one that Keyrink finds, and differences are listed at the end.
+
+EXAMPLES:
+  keyrink import-hockeypuck --database postgres://hockeypuck@/hkp --data ./keys
+  keyrink import-hockeypuck --database postgres://hockeypuck@/hkp --into postgres://keyrink@/keyrink"
+)]
+pub struct ImportHockeypuck {
+    /// The database of Hockeypuck: postgres://USER@HOST/NAME
+    #[arg(long, value_name = "URL")]
+    pub database: String,
+    /// Folder of the embedded database; created if missing [default: /var/lib/keyrink]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// PostgreSQL database of Keyrink to use instead of a folder
+    #[arg(long, value_name = "URL", conflicts_with = "data")]
+    pub into: Option<String>,
+    /// Configuration file; `keyrink config show` writes one
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Start anew instead of going on where an interrupted import stopped
+    #[arg(long)]
+    pub restart: bool,
+}
+
+impl ImportHockeypuck {
+    /// Where the store is that certificates go to.
+    pub fn target(&self) -> Source {
+        Source {
+            data: self.data.clone(),
+            database: self.into.clone(),
+            config: self.config.clone(),
+        }
+    }
 }
 
 /// `keyrink dump`

@@ -21,6 +21,7 @@ fn run(command: Command) -> Result<(), Box<dyn Error>> {
     match command {
         Command::Serve(arguments) => serve::run(&arguments)?,
         Command::Load(arguments) => admin::load::run(&arguments)?,
+        Command::ImportHockeypuck(arguments) => admin::import::run(&arguments)?,
         Command::Dump(arguments) => admin::dump::run(&arguments)?,
         Command::Check(arguments) => admin::check::run(&arguments)?,
         Command::Rebuild(arguments) => admin::rebuild::run(&arguments)?,

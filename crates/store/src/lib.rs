@@ -118,6 +118,11 @@ pub trait Store: Send + Sync {
         false
     }
 
+    /// How many calls of [`Store::update`] it works on at the same time.
+    fn writers(&self) -> usize {
+        1
+    }
+
     /// Deletes change rows older than `before` (Unix seconds) and refusals that ended before it, and does the engine's
     /// own housekeeping.
     fn maintain(&self, before: u64) -> Result<(), StoreError>;

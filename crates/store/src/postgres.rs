@@ -12,6 +12,7 @@ mod address;
 mod connection;
 mod database;
 mod fault;
+mod hockeypuck;
 mod lane;
 mod pool;
 mod read;
@@ -23,6 +24,7 @@ mod wait;
 mod write;
 mod writer;
 
+pub use self::hockeypuck::{Hockeypuck, HockeypuckRow};
 use std::cell::Cell;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};

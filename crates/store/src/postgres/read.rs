@@ -309,7 +309,7 @@ pub(super) fn column<'a, T: FromSql<'a>>(row: &'a Row, at: usize) -> Result<T, F
 }
 
 /// The only column of the only row.
-fn one<T: for<'a> FromSql<'a>>(rows: &[Row]) -> Result<T, Fault> {
+pub(super) fn one<T: for<'a> FromSql<'a>>(rows: &[Row]) -> Result<T, Fault> {
     let row = rows
         .first()
         .ok_or_else(|| damaged("no answer to a question".to_owned()))?;

@@ -152,6 +152,22 @@ statements! {
     LOCK_META = "SELECT name, value FROM meta ORDER BY name FOR UPDATE";
     PUT_META = "INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
 
+    // Reading a Hockeypuck database.
+    HAS_HOCKEYPUCK = "SELECT count(*) FROM
+                          (SELECT table_schema FROM information_schema.columns
+                           WHERE table_schema = current_schema() AND table_name = 'keys'
+                             AND column_name IN ('rfingerprint', 'doc', 'md5')
+                           GROUP BY table_schema HAVING count(*) = 3) AS found";
+    COUNT_HOCKEYPUCK = "SELECT count(*) FROM keys";
+    /// Documents after $1, up to the one that makes the page $4 characters long, those longer than $3 left out.
+    HOCKEYPUCK = "SELECT rfingerprint, md5, doc
+                  FROM (SELECT rfingerprint, md5, CASE WHEN length(doc) <= $3::bigint THEN doc END AS doc,
+                               sum(length(doc)) OVER (ORDER BY rfingerprint ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)
+                                   - length(doc) AS before
+                        FROM (SELECT rfingerprint, md5, CAST(doc AS text) AS doc FROM keys
+                              WHERE rfingerprint > $1 ORDER BY rfingerprint LIMIT $2) AS page) AS measured
+                  WHERE before < $4 ORDER BY rfingerprint";
+
     // How a session behaves. Databases that do not know one of these are asked without it.
     READ_ONLY = "SET default_transaction_read_only = on";
     /// For bulk loads: a crash of the database may take back the last transactions, as if they had not been made.
