@@ -12,6 +12,7 @@ mod section;
 mod show;
 
 use crate::formats;
+use crate::peers::branches;
 pub use read::{ConfigError, Place, Problem};
 use section::{Section, section};
 use serde::{Deserialize, Serialize};
@@ -121,6 +122,12 @@ impl Config {
         let mut found: Vec<_> = unknown
             .map(|name| ("peers", "datasets".to_owned(), message(name)))
             .collect();
+        if let Err(error) = branches::omission(&self.peers.omit) {
+            found.push(("peers", "omit".to_owned(), error.to_string()));
+        }
+        if let Err(error) = branches::refused(&self.peers.refuse) {
+            found.push(("peers", "refuse".to_owned(), error.to_string()));
+        }
         if self.peers.datasets.is_empty() && !self.partners.is_empty() {
             let message = "partners reconcile a dataset: keep at least one";
             found.push(("peers", "datasets".to_owned(), message.to_owned()));
@@ -318,10 +325,19 @@ section! {
         /// Calls go out from the first address of the same family, unless it is a wildcard.
         listen: Vec<SocketAddr> = Vec::new();
         /// The datasets that are kept, each for one family of peers: "sks" is what SKS 1.1.6 stores, "hockeypuck" what
-        /// Hockeypuck 2.4 stores. With both, certificates travel between networks that
-        /// do not reconcile with each other. One that is left out costs nothing; when one is added, a server that
-        /// starts derives it from what is stored, while it serves (as does `keyrink rebuild`).
-        datasets: Vec<String> = vec!["sks".to_owned()];
+        /// Hockeypuck 2.4 stores, "openpgp/2" the single self-signatures that servers of the second generation reconcile.
+        /// Certificates travel between networks of the datasets that are kept. One that is left out costs nothing; when
+        /// one is added, a server that starts derives it from what is stored, while it serves (as does `keyrink rebuild`).
+        datasets: Vec<String> = vec!["sks".to_owned(), "openpgp/2".to_owned()];
+        /// Hours between two sessions of the first generation with a partner that speaks the second too: only the first
+        /// brings signatures by others and keys without a valid self-signature. 0: none.
+        first_generation_hours: u32 = 24;
+        /// Parts of "openpgp/2" that are not reconciled: "v3", "v4", "v5" or "v6" for signatures of that version,
+        /// "user-attributes" for those on user attributes, or the first 2, 4, 6 or 8 bits of the part.
+        omit: Vec<String> = Vec::new();
+        /// Parts of "openpgp/2" that partners may ask for and get a polite refusal, named by their first bits. They are not
+        /// asked for either.
+        refuse: Vec<String> = Vec::new();
         /// The port of plain HTTP at which partners fetch what they lack. Unset: that of the first address in
         /// `listen` of `[http]`. Behind a proxy: the port that the world sees.
         http_port: Option<NonZeroU16> = None, example "11371";
@@ -343,7 +359,8 @@ section! {
         recon: String = String::new();
         /// Where certificates are fetched from. Unset: the host of `recon` with the port that the partner announces.
         http: Option<String> = None, example r#""http://keys.example.org:11371""#;
-        /// What is reconciled: one of the `datasets` that are kept, or "auto", which goes by what the partner announces.
+        /// What is reconciled: one of the `datasets` that are kept, or "auto", which goes by what the partner announces and
+        /// takes "openpgp/2" if it can.
         dataset: String = "auto".into();
         /// The filters to announce to it, word for word. Unset: what it announces itself, if that is known.
         filters: Option<String> = None, example r#""yminsky.dedup,yminsky.merge""#;

@@ -10,7 +10,8 @@ use keyrink_store::{Dataset, Element, Realm, Record, RecordId};
 /// The realm of OpenPGP certificates.
 pub const OPENPGP: Realm = Realm(1);
 
-/// What one family of peers reconciles: a projection of every certificate, under its MD5 digest.
+/// What one family of peers reconciles: what it believes a certificate to be, under the digest of that; or all of it, under
+/// the annotated hash of each of its self-signatures.
 #[derive(Debug)]
 pub struct Family {
     /// What people call its dataset.
@@ -35,8 +36,33 @@ pub static HOCKEYPUCK: Family = Family {
     projection: Projection::Hockeypuck,
 };
 
+/// This program and its kin: the second generation.
+pub static SECOND: Family = Family {
+    name: "openpgp/2",
+    dataset: Dataset(3),
+    projection: Projection::All,
+};
+
 /// Every family, the one that strangers are taken for first.
-pub static FAMILIES: [&Family; 2] = [&SKS, &HOCKEYPUCK];
+pub static FAMILIES: [&Family; 3] = [&SKS, &HOCKEYPUCK, &SECOND];
+
+impl Family {
+    /// What stands for a certificate in its dataset.
+    pub fn elements(&self, cert: &Cert) -> Vec<Vec<u8>> {
+        match self.projection {
+            Projection::All => cert.annotated_hashes().iter().map(|hash| hash.to_vec()).collect(),
+            projection => cert.digest(projection).iter().map(|digest| digest.to_vec()).collect(),
+        }
+    }
+
+    /// Octets of each element.
+    pub fn element_octets(&self) -> usize {
+        match self.projection {
+            Projection::All => 32,
+            _ => 16,
+        }
+    }
+}
 
 /// The family with this name.
 pub fn family(name: &str) -> Option<&'static Family> {
@@ -131,13 +157,14 @@ impl Policy {
 
     /// The elements that stand for a certificate in the reconciled sets.
     pub fn elements(self, cert: &Cert) -> Vec<Element> {
-        let element = |family: &Family| {
-            cert.digest(family.projection).map(|digest| Element {
-                dataset: family.dataset,
-                bytes: digest.to_vec(),
-            })
+        let elements = |family: &'static Family| {
+            let dataset = family.dataset;
+            family
+                .elements(cert)
+                .into_iter()
+                .map(move |bytes| Element { dataset, bytes })
         };
-        self.families().filter_map(element).collect()
+        self.families().flat_map(elements).collect()
     }
 
     /// What a certificate is found by. A user id too long for the store is found by its address only, a word not at all.

@@ -54,6 +54,8 @@ pub struct Prepared {
 pub struct Receipt {
     /// Certificates that could be read.
     pub certificates: u64,
+    /// Those of them that brought nothing new.
+    pub needless: u64,
     /// Their elements in the dataset, as they were before they met what is stored.
     pub elements: BTreeSet<Vec<u8>>,
 }
@@ -62,6 +64,7 @@ impl Receipt {
     /// Adds what came later.
     pub fn add(&mut self, other: Self) {
         self.certificates += other.certificates;
+        self.needless += other.needless;
         self.elements.extend(other.elements);
     }
 }
@@ -221,11 +224,16 @@ impl Ingest {
             );
         }
         let prepared = Arc::new(self.prepare(incoming)?);
-        self.commit(&prepared, Vec::new())?;
+        let outcomes = self.commit(&prepared, Vec::new())?;
+        let needless = outcomes
+            .iter()
+            .filter(|outcome| **outcome == Outcome::Unchanged)
+            .count();
         let elements = prepared.iter().flat_map(|prepared| &prepared.record.elements);
         let elements = elements.filter(|element| element.dataset == dataset);
         Ok(Receipt {
             certificates: prepared.len() as u64,
+            needless: needless as u64,
             elements: elements.map(|element| element.bytes.clone()).collect(),
         })
     }

@@ -10,6 +10,7 @@
 //! but by way of [`Ingest`], and a tree holds nothing that the store does not, so whatever is interrupted, the next session
 //! finds what is still missing.
 
+pub(crate) mod branches;
 mod bucket;
 pub(crate) mod checkpoint;
 mod claims;
@@ -32,7 +33,8 @@ use crate::formats::Policy;
 use crate::http::handoff::blocking;
 use crate::ingest::Ingest;
 use claims::Claims;
-use dataset::{Kinds, Set};
+use dataset::{Kinds, Manners, Set};
+use keyrink_recon::session::{Omission, Settings};
 use keyrink_recon::tree::Unavailable;
 use keyrink_store::{Store, Vector};
 use partner::Partner;
@@ -56,6 +58,12 @@ pub(crate) struct Node {
     pub(crate) claims: Arc<Claims>,
     /// Where partners fetch.
     pub(crate) http_port: u16,
+    /// What is left out of sessions of the second generation.
+    omission: Omission,
+    /// What partners are refused in them.
+    refused: Vec<String>,
+    /// Between two sessions of the first generation with partners that know the second.
+    first_every: Option<Duration>,
     /// Addresses that calls go out from.
     pub(crate) addresses: Vec<IpAddr>,
     /// Between two calls to a partner while nothing changes.
@@ -94,6 +102,13 @@ impl Node {
             complete: Complete::of(&*store, policy),
             sets: dataset::sets(&store, policy),
             claims: Arc::default(),
+            // The configuration is read with both, so neither fails.
+            omission: branches::omission(&config.peers.omit).unwrap_or_default(),
+            refused: branches::refused(&config.peers.refuse).unwrap_or_default(),
+            first_every: match config.peers.first_generation_hours {
+                0 => None,
+                hours => Some(Duration::from_secs(3600) * hours),
+            },
             http_port: announced.or(own).unwrap_or(HKP_PORT),
             addresses: addresses.filter(|address| !address.is_unspecified()).collect(),
             gossip: Duration::from_secs(config.peers.gossip_seconds.get().into()),
@@ -106,7 +121,17 @@ impl Node {
 
     /// The datasets that can be reconciled now.
     pub(crate) fn kinds(&self) -> Kinds {
-        Kinds::of(self.complete.policy())
+        Kinds::complete(self.sets.iter().map(|set| set.kind()), self.complete.policy())
+    }
+
+    /// What to say to a partner when a session about a realm begins.
+    pub(crate) fn settings(&self, partner: &Partner, realm: &str) -> Settings {
+        partner.settings(self.http_port, &self.kinds(), realm, &self.omission)
+    }
+
+    /// What is not asked of a partner, or not answered.
+    pub(crate) fn manners(&self, partner: &Partner) -> Manners {
+        partner.manners(&self.refused)
     }
 
     /// Everybody to reconcile with.

@@ -71,6 +71,20 @@ impl Verifier {
         }
     }
 
+    /// Whether a valid `value` is the one encoding of its numbers: bit counts without leading zeros, nothing behind the
+    /// last field, no number that was made larger by a multiple of its modulus or order. Anybody could add other encodings.
+    pub fn is_canonical(&self, value: &[u8]) -> bool {
+        let mut value = Fields::new(value);
+        let fits = match &self.key {
+            Key::Rsa(key) => key.is_canonical(&mut value),
+            // Both numbers are below the order, or the signature is not valid.
+            Key::Dsa(_) | Key::Ecdsa(_) => value.exact_integer().is_some() && value.exact_integer().is_some(),
+            Key::EddsaLegacy(key) => key.is_canonical_legacy(&mut value),
+            Key::Fixed(parts) => parts.iter().all(|part| part.is_canonical(&mut value)),
+        };
+        fits && value.is_empty()
+    }
+
     /// What checking one signature costs, in steps of 1 to 4 ns: a number that depends on the key only.
     pub fn work(&self) -> u64 {
         match &self.key {

@@ -7,7 +7,7 @@ use crate::packet::key::KeyId;
 
 /// Which facts are known by this build. Noted in every record as it is written; the verdicts of an older one count as
 /// [`Fact::Unverified`].
-pub const VERIFIER_VERSION: u8 = 2;
+pub const VERIFIER_VERSION: u8 = 3;
 
 /// What is known about a signature.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,6 +55,10 @@ pub enum Fact {
     NormalOther = 1 << 12,
     /// Hockeypuck can't bear it: no copy that holds it has a normal form.
     Deadly = 1 << 13,
+    /// A valid self-signature in the one encoding that it can have, that names its issuer or nobody where nobody else can
+    /// change it: it is an element of the second generation. A direct or revocation signature of the primary key is one
+    /// wherever it stands.
+    Enumerable = 1 << 14,
 }
 
 impl Facts {
@@ -73,6 +77,11 @@ impl Facts {
     /// A valid signature of the certificate's owner, in a place where it belongs.
     pub fn own_valid(&self) -> bool {
         self.has(Fact::Valid) && self.has(Fact::Fitting)
+    }
+
+    /// The owner made it, so it is not for others to leave out.
+    pub fn by_owner(&self) -> bool {
+        self.own_valid() || self.has(Fact::Enumerable)
     }
 
     /// A valid self-signature that attaches or revokes its component (for a subkey: with consent where it is needed).

@@ -287,7 +287,7 @@ fn fold_copies(cert: &mut Cert) {
 }
 
 fn worth(facts: &Facts) -> Worth {
-    if facts.own_valid() {
+    if facts.by_owner() {
         Worth::Own
     } else if facts.plausible() || facts.has(Fact::Unverifiable) || facts.has(Fact::Unverified) {
         Worth::Unproven
@@ -297,5 +297,5 @@ fn worth(facts: &Facts) -> Worth {
 }
 
 fn is_owned(component: &Component) -> bool {
-    component.tag == tag::PUBLIC_KEY || component.signatures.iter().any(|signature| signature.facts.own_valid())
+    component.tag == tag::PUBLIC_KEY || component.signatures.iter().any(|signature| signature.facts.by_owner())
 }

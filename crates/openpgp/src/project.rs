@@ -24,6 +24,8 @@ pub enum Projection {
     Sks = 1 << 1,
     /// What Hockeypuck 2.4 stores, its [normal form](crate::cert::Component::normal).
     Hockeypuck = 1 << 2,
+    /// All that is kept: what nodes give each other that reconcile single signatures.
+    All = 1 << 3,
 }
 
 impl Projection {
@@ -57,6 +59,7 @@ impl Lens {
         let seen = match projection {
             Projection::Served => key.canonical && cert.is_presentable(),
             Projection::Sks => key.version <= 4,
+            Projection::All => true,
             Projection::Hockeypuck => view.is_some(),
         };
         seen.then_some(Self {
@@ -71,7 +74,7 @@ impl Lens {
     fn components(self, component: &Component) -> u32 {
         let shown = match (self.projection, component.tag) {
             (Projection::Hockeypuck, _) => return self.view.map_or(0, |view| view.components(component)),
-            (_, tag::PUBLIC_KEY) => true,
+            (_, tag::PUBLIC_KEY) | (Projection::All, _) => true,
             (Projection::Served, tag::USER_ID) => !self.hard && is_served_bound(component),
             (Projection::Served, tag::PUBLIC_SUBKEY) => {
                 is_served_bound(component) && component.key().is_some_and(|subkey| subkey.canonical)
@@ -124,7 +127,8 @@ impl Cert {
         counted.filter(|(_, copies, _)| *copies > 0)
     }
 
-    /// Types and bodies of the packets that `projection` shows, in the order in which they are sent.
+    /// Types and bodies of the packets that `projection` shows, in the order in which they are sent; of
+    /// [`Projection::All`] each once.
     pub fn packets(&self, projection: Projection) -> Vec<(u8, &[u8])> {
         let mut packets = Vec::new();
         for (at, copies, signatures) in self.counted(projection) {
@@ -149,6 +153,9 @@ impl Cert {
 
     /// The packets that `projection` shows, with headers, ready to be sent. Nothing if it shows nothing.
     pub fn write(&self, projection: Projection, out: &mut Vec<u8>) {
+        if projection == Projection::All {
+            return self.write_all(out);
+        }
         let packets = self.packets(projection);
         packets.iter().for_each(|(tag, body)| packet::write(out, *tag, body));
     }

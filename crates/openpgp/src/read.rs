@@ -322,10 +322,8 @@ impl Reader<'_> {
                 });
                 *attach = true;
             }
-            _ => {
-                *attach &= hockeypuck::passes_over(frame.tag, frame.body.len());
-                drop(DropReason::Foreign);
-            }
+            // What stands behind it still belongs to what stands before it.
+            _ => drop(DropReason::Foreign),
         }
     }
 

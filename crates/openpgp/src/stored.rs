@@ -96,7 +96,7 @@ impl Entry<'_> {
             Self::Component(component) => component.seen,
             Self::Signature(signature) => signature.seen,
         };
-        seen & projection as u8 != 0
+        projection == Projection::All || seen & projection as u8 != 0
     }
 }
 
@@ -135,7 +135,7 @@ impl<'a> Iterator for Entries<'a> {
 
 /// Appends the packets that `projection` shows of a stored certificate, with headers.
 pub fn write_projection(record: &[u8], projection: Projection, out: &mut Vec<u8>) -> Result<(), Damaged> {
-    if projection == Projection::Hockeypuck {
+    if matches!(projection, Projection::Hockeypuck | Projection::All) {
         Cert::decode(record)?.write(projection, out);
         return Ok(());
     }

@@ -33,10 +33,13 @@ pub fn verify(cert: &mut Cert, known: Option<&Cert>) {
     };
     let Ok(key) = Key::read(&primary) else { return };
     let mut owner = Owner::new(&key);
-    let mut claims = Vec::new();
+    let (mut claims, primary) = (Vec::new(), Component::new(tag::PUBLIC_KEY, &primary));
+    let mut home = Place::new(&primary);
     for (at, component) in cert.components.iter_mut().enumerate() {
         let known = known.and_then(|cert| find(cert, component));
-        look(&mut owner, component, known, |claim| claims.push(Claim { at, ..claim }));
+        look(&mut owner, &mut home, component, known, |claim| {
+            claims.push(Claim { at, ..claim });
+        });
     }
     // The sort is stable: on every node the same signatures are left over.
     claims.sort_by_key(|claim| !claim.matches);
@@ -127,6 +130,8 @@ struct Claim {
     digest: Digest,
     /// Its clear octets fit.
     matches: bool,
+    /// It is about the primary key and stands on something else.
+    stray: bool,
     /// If it is valid, Hockeypuck believes it too, perhaps only with the subkey's consent.
     normal: Option<NeedsConsent>,
 }
@@ -176,6 +181,11 @@ impl<'a> Owner<'a> {
             facts.note(Fact::Unverified, true);
             return facts;
         };
+        let enumerable = check == Check::Valid && claim.matches && self.is_enumerable(&signature);
+        facts.note(Fact::Enumerable, enumerable);
+        if claim.stray {
+            return facts;
+        }
         let binds = signature.kind == kind::SUBKEY_BINDING;
         let believed = claim
             .normal
@@ -186,6 +196,19 @@ impl<'a> Owner<'a> {
         facts.note(Fact::BackSignatureMissing, binds && consent == Some(Check::Invalid));
         facts.note(Fact::NormalOwn, believed);
         facts
+    }
+
+    /// Is a valid signature with fitting clear octets an element? What it stands on fits it already.
+    fn is_enumerable(&self, signature: &Signature<'_>) -> bool {
+        let versions: &[u8] = match self.key.version {
+            2..=4 => &[3, 4],
+            5 => &[5],
+            _ => &[6],
+        };
+        let verifier = self.verifier.as_ref().and_then(|verifier| verifier.as_ref().ok());
+        versions.contains(&signature.version)
+            && signature.may_be_of(&self.key_id, self.fingerprint.as_bytes())
+            && verifier.is_some_and(|verifier| verifier.is_canonical(signature.value))
     }
 
     fn verdict(&mut self, component: &Component, signature: &Signature<'_>, claim: &Claim) -> Result<Verdict, Spent> {
@@ -264,8 +287,15 @@ fn verdict_in(known: &Component, body: &[u8]) -> Option<Facts> {
     (!facts.has(Fact::Unverified)).then_some(facts)
 }
 
-/// Finds what can be found without public-key work, and hands over what needs it.
-fn look(owner: &mut Owner<'_>, component: &mut Component, known: Option<&Component>, mut claim: impl FnMut(Claim)) {
+/// Finds what can be found without public-key work, and hands over what needs it. `home` is the primary key, on which some
+/// signatures count that stand on something else.
+fn look(
+    owner: &mut Owner<'_>,
+    home: &mut Place<'_>,
+    component: &mut Component,
+    known: Option<&Component>,
+    mut claim: impl FnMut(Claim),
+) {
     let mut signatures = std::mem::take(&mut component.signatures);
     let mut place = Place::new(component);
     let mut room = if component.tag == tag::USER_ATTRIBUTE {
@@ -289,6 +319,10 @@ fn look(owner: &mut Owner<'_>, component: &mut Component, known: Option<&Compone
         attached.facts.note(Fact::Own, own);
         // Whatever the digest of a signature that does not belong here, nobody will see it.
         if !attached.facts.has(Fact::Fitting) {
+            match stray(owner, home, &signature) {
+                Ok(stray) => stray.into_iter().for_each(|stray| claim(Claim { nth, ..stray })),
+                Err(Spent) => attached.facts.note(Fact::Unverified, true),
+            }
             continue;
         }
         let room = &mut room[usize::from(own)];
@@ -313,11 +347,30 @@ fn look(owner: &mut Owner<'_>, component: &mut Component, known: Option<&Compone
                 nth,
                 digest,
                 matches,
+                stray: false,
                 normal,
             });
         }
     }
     component.signatures = signatures;
+}
+
+/// A signature of a type that is about the primary key counts wherever it stands, if it is the owner's.
+fn stray(owner: &mut Owner<'_>, home: &mut Place<'_>, signature: &Signature<'_>) -> Result<Option<Claim>, Spent> {
+    let is_about_key = fits_place(tag::PUBLIC_KEY, signature.kind);
+    if !is_about_key || !signature.may_be_of(&owner.key_id, owner.fingerprint.as_bytes()) {
+        return Ok(None);
+    }
+    let digest = home.digest(signature, &mut owner.begun, &mut owner.work)?;
+    let digest = digest.filter(|digest| digest.as_bytes()[..2] == signature.digest_prefix);
+    Ok(digest.map(|digest| Claim {
+        at: 0,
+        nth: 0,
+        digest,
+        matches: true,
+        stray: true,
+        normal: None,
+    }))
 }
 
 /// What the packet says of itself, with what is known of it already.
@@ -398,7 +451,9 @@ mod tests {
         let key = Key::read(&KEY).unwrap();
         let mut owner = Owner::new(&key);
         let mut cert = cert(tag::USER_ID, (0..1000).map(version_4).collect());
-        look(&mut owner, &mut cert.components[1], None, |_| {});
+        let primary = cert.primary().clone();
+        let home = &mut Place::new(&primary);
+        look(&mut owner, home, &mut cert.components[1], None, |_| {});
         assert_eq!(unverified(&cert), 0);
         let hashed = HASHED_OCTETS_MAX - owner.work.octets;
         assert!(hashed < MEBIBYTE as u64 + 10_000, "{hashed} octets hashed");

@@ -106,7 +106,7 @@ fn omissions_are_united() {
 
 #[test]
 fn our_configurations_are_those_of_the_vectors() {
-    let vectors = &json("recon-v2.json")["wire"];
+    let vectors = &second()["wire"];
     let (acceptor, initiator) = (hex(&vectors["config_acceptor"]), hex(&vectors["config_initiator"]));
     let accepting = || settings(&["openpgp/2:01 0011", "openpgp/1"], SKS);
     let calling = || settings(&["openpgp/2:1111", "openpgp/1"], SKS);

@@ -30,7 +30,7 @@ fn omission(json: &Json) -> Omission {
 
 #[test]
 fn session_roots() {
-    let vectors = json("recon-v2.json");
+    let vectors = second();
     for vector in list(&vectors["omission"]) {
         assert_eq!(omission(&vector["omit"]).roots::<5>(), prefixes(&vector["roots"]));
     }
@@ -86,7 +86,7 @@ fn assert_session(vector: &Json, requester: &[Element<5>], answerer: &[Element<5
 #[test]
 fn recorded_sessions_with_and_without_omission() {
     let dataset = v2();
-    let vectors = json("recon-v2.json");
+    let vectors = second();
     let session = &vectors["session"];
     // Order matters for the second one, which takes the first sixty as they stand.
     let parse = |json: &Json| dataset.element_from_bytes(&hex(json)).unwrap();
@@ -110,7 +110,7 @@ fn made_up(dataset: &Dataset<5>, label: &str, count: usize) -> Vec<Element<5>> {
 
 #[test]
 fn recorded_sessions_of_very_unequal_sets() {
-    let vectors = json("recon-v2.json");
+    let vectors = second();
     let many = made_up(&v2(), "big", 20_001);
     assert_session(&vectors["session_over_20000_full"], &[], &many);
     assert_session(&vectors["session_over_20000_poly"], &many, &many[..3]);

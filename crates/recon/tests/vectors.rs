@@ -64,7 +64,7 @@ fn sample_points() {
     let vectors = json("recon-v1/points.json");
     let points: Vec<_> = v1.points().iter().map(|&point| v1.value(point)).collect();
     assert_eq!(points, values(&vectors["wire"]));
-    let vectors = json("recon-v2.json");
+    let vectors = second();
     let points: Vec<_> = v2.points().iter().map(|&point| v2.value(point)).collect();
     assert_eq!(points, values(&vectors["field"]["sample_points_wire"]));
     assert_eq!(
@@ -206,7 +206,7 @@ fn v1_interpolation() {
 #[test]
 fn v2_interpolation() {
     let dataset = Dataset::v2("openpgp/2");
-    for vector in list(&json("recon-v2.json")["interpolation"]["cases"]) {
+    for vector in list(&second()["interpolation"]["cases"]) {
         let remote = summary(&dataset, &vector["size_a"], &vector["svalues_a"]);
         let local = summary(&dataset, &vector["size_b"], &vector["svalues_b"]);
         let solution = solve(&dataset, &remote, &local, &mut Random::new(2));
@@ -236,7 +236,7 @@ fn v2_interpolation() {
 #[test]
 fn v2_trees() {
     let dataset = Arc::new(Dataset::v2("openpgp/2"));
-    let vectors = json("recon-v2.json");
+    let vectors = second();
     let small = &vectors["small_tree"];
     let expected = summary(&dataset, &small["size"], &small["svalues"]);
     assert_eq!(
@@ -323,7 +323,7 @@ fn v1_messages() {
 #[test]
 fn v2_messages() {
     let dataset = Dataset::v2("openpgp/2");
-    let vectors = &json("recon-v2.json")["wire"];
+    let vectors = &second()["wire"];
     let prefix: Prefix<5> = "0010".parse().unwrap();
     let hashes = elements(&dataset, &vectors["inputs"]);
     let message = |name: &str| round_trip(&dataset, &hex(&vectors[name]));

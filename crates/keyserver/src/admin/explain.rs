@@ -79,11 +79,21 @@ fn stored(store: &dyn Store, what: &str) -> Result<Vec<Cert>, AdminError> {
 fn write(out: &mut dyn Write, cert: &Cert, policy: Policy) -> io::Result<()> {
     writeln!(out, "certificate {}", cert.key().fingerprint())?;
     for family in FAMILIES {
-        let digest = cert.digest(family.projection);
-        let digest = digest.map_or_else(|| "none".to_owned(), |digest| formats::hexadecimal(&digest));
+        let elements = family.elements(cert);
+        let elements: Vec<_> = elements.iter().map(|octets| formats::hexadecimal(octets)).collect();
+        let elements = if elements.is_empty() {
+            "none".to_owned()
+        } else {
+            elements.join(" ")
+        };
         let kept = policy.families().any(|kept| kept.name == family.name);
         let remark = if kept { "" } else { " (this dataset is not kept)" };
-        writeln!(out, "digest in {}: {digest}{remark}", family.name)?;
+        let what = if family.projection == Projection::All {
+            "elements"
+        } else {
+            "digest"
+        };
+        writeln!(out, "{what} in {}: {elements}{remark}", family.name)?;
     }
     for judged in Explanation::of(cert, &policy.serving()).judged() {
         write_packet(out, &judged)?;

@@ -6,6 +6,7 @@
 use super::{AdminError, open_store, open_to_read};
 use crate::cli::{self, PeersCommand};
 use crate::config::{self, Config, HostPort};
+use crate::peers::dataset::{Manners, REALM};
 use crate::peers::gossip::{self, connect};
 use crate::peers::partner::{self, Partner};
 use crate::peers::session::{self, Role};
@@ -102,6 +103,16 @@ fn table(reports: &[Report], now: u64) -> String {
         if let Some((when, error)) = &report.last_error {
             let _ = writeln!(text, "{}: {}: {error}", report.name, ago(now, *when));
         }
+        if !report.omitted.is_empty() {
+            let _ = writeln!(text, "{}: left out of sessions: {}", report.name, report.omitted);
+        }
+        for part in report.refused_parts.iter().filter(|part| part.until > now) {
+            let _ = writeln!(
+                text,
+                "{}: it refuses the part {}: {}",
+                report.name, part.prefix, part.text
+            );
+        }
         if let Some((until, reason)) = report.barred.as_ref().filter(|(until, _)| *until > now) {
             let _ = writeln!(text, "{}: left alone for {} s: {reason}", report.name, until - now);
         }
@@ -129,7 +140,8 @@ async fn test(config: &Config, address: &str) -> Result<(), AdminError> {
     let met = session::run(
         stream,
         Role::Calling,
-        partner.settings(node.http_port, &node.kinds()),
+        node.settings(&partner, REALM),
+        Manners::default(),
         &node.sets,
         |peer| {
             println!("it announces {}", partner::describe(peer));

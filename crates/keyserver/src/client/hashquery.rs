@@ -63,6 +63,44 @@ pub enum FetchError {
     TooLong(String, u64),
 }
 
+/// What came of a question.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fetched {
+    /// Octets that were read.
+    pub octets: u64,
+    /// What became of each digest, in the order asked; empty if the peer does not say.
+    pub states: Vec<DigestState>,
+}
+
+/// What became of a digest that a peer was asked for. The numbers are on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum DigestState {
+    /// A certificate with it is in the answer.
+    Included = 0,
+    /// It is not known.
+    Unknown = 1,
+    /// Its certificate is not given out.
+    Withheld = 2,
+    /// The answer is full: ask again.
+    LeftOut = 3,
+    /// The server has no time: ask later.
+    Busy = 4,
+}
+
+impl DigestState {
+    /// The state that this number stands for.
+    fn of(number: u8) -> Option<Self> {
+        let all = [Self::Included, Self::Unknown, Self::Withheld, Self::LeftOut, Self::Busy];
+        all.into_iter().find(|state| *state as u8 == number)
+    }
+}
+
+/// The header by which a client asks for the state of each digest, and whose value is 2.
+pub const GENERATION_HEADER: &str = "Sks-Recon";
+/// Octets of a digest of the second generation.
+const SECOND_OCTETS: usize = 32;
+
 /// Asks peers for certificates.
 #[derive(Clone, Debug)]
 pub struct Fetcher {
@@ -89,11 +127,22 @@ impl Fetcher {
         }
     }
 
-    /// Asks for the certificates with these digests and hands over each that comes. The number of octets read.
-    pub fn fetch(&self, source: &Source, digests: &[Vec<u8>], each: impl FnMut(Vec<u8>)) -> Result<u64, FetchError> {
+    /// Asks for the certificates with these digests and hands over each that comes. Digests of the second generation are
+    /// those of 32 octets: who knows them tells what became of each digest.
+    pub fn fetch(
+        &self,
+        source: &Source,
+        digests: &[Vec<u8>],
+        each: impl FnMut(Vec<u8>),
+    ) -> Result<Fetched, FetchError> {
         let at = || source.0.clone();
-        let request = self.agent.post(format!("{}/pks/hashquery", source.0));
-        let answer = request.header("Content-Type", "sks/hashquery").send(&question(digests));
+        let second = digests.iter().any(|digest| digest.len() == SECOND_OCTETS);
+        let mut request = self.agent.post(format!("{}/pks/hashquery", source.0));
+        request = request.header("Content-Type", "sks/hashquery");
+        if second {
+            request = request.header(GENERATION_HEADER, "2");
+        }
+        let answer = request.send(&question(digests));
         let mut answer = answer.map_err(|error| match is_unreachable(&error) {
             true => FetchError::Unreachable(at(), Box::new(error)),
             // It may be what was asked for that makes it fall silent.
@@ -109,7 +158,13 @@ impl Fetcher {
             stream: answer.body_mut().with_config().limit(u64::MAX).reader(),
         };
         match read(&mut body, digests.len(), self.bounds.certificate, each) {
-            Ok(()) => Ok(self.bounds.answer - body.left),
+            Ok(()) => {
+                let states = if second { states(&mut body, digests.len()) } else { None };
+                Ok(Fetched {
+                    octets: self.bounds.answer - body.left,
+                    states: states.unwrap_or_default(),
+                })
+            }
             Err(_) if body.left == 0 => Err(FetchError::TooLong(at(), self.bounds.answer)),
             Err(error) => Err(FetchError::Broken(at(), error)),
         }
@@ -190,6 +245,20 @@ pub(crate) fn read(
     Ok(())
 }
 
+/// The states behind an answer to so many digests; nothing if there are none, or something else is there.
+pub(crate) fn states(stream: &mut impl Read, asked: usize) -> Option<Vec<DigestState>> {
+    let mut end = [0; 2];
+    stream.read_exact(&mut end).ok().filter(|()| end == *b"\r\n")?;
+    let count = number(stream).ok().filter(|count| *count as usize == asked)?;
+    let mut states = Vec::new();
+    stream
+        .take(count.into())
+        .read_to_end(&mut states)
+        .ok()
+        .filter(|octets| *octets == asked)?;
+    states.into_iter().map(DigestState::of).collect()
+}
+
 fn number(stream: &mut impl Read) -> io::Result<u32> {
     let mut octets = [0; 4];
     stream.read_exact(&mut octets)?;
@@ -226,6 +295,16 @@ mod tests {
         }
         assert!(certificates(b"\xff\xff\xff\xff", 3).0.is_err());
         assert!(certificates(b"\0\0\0\x01\xff\xff\xff\xff", u64::MAX).0.is_err());
+    }
+
+    #[test]
+    fn states_are_told_or_not() {
+        let told = |octets: &[u8]| states(&mut &octets[..], 2);
+        let whole = b"\r\n\0\0\0\x02\x00\x02";
+        assert_eq!(told(whole), Some(vec![DigestState::Included, DigestState::Withheld]));
+        (0..whole.len()).for_each(|end| assert_eq!(told(&whole[..end]), None, "cut at {end}"));
+        assert_eq!(told(b"\r\n\0\0\0\x02\x00\x05"), None, "no such state");
+        assert_eq!(told(b"\r\n\0\0\0\x01\x00\x00"), None, "not as many as were asked for");
     }
 
     #[test]

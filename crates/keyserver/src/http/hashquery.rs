@@ -3,7 +3,8 @@
 //! Both directions are counted lists of counted strings, four octets big-endian each. SKS reads the answer straight
 //! from the connection: no chunks, no compression, and CR LF behind the list as it sends it itself. A certificate
 //! goes out as the dataset of the digest shows it, and none that a family of peers would choke on is part of its
-//! dataset. A digest that two datasets have stands for the same packets in both.
+//! dataset. A digest that two datasets have stands for the same packets in both. A client of the second generation says so
+//! in a header and learns behind the list what became of each digest.
 
 use super::answer::Client;
 use super::body::{self, BodyLimits};
@@ -11,7 +12,8 @@ use super::handoff::blocking;
 use super::room::{Held, NoRoom, Room};
 use super::routes::Routes;
 use super::throttle::Throttle;
-use crate::formats::{Family, OPENPGP, Policy};
+use crate::client::hashquery::{DigestState, GENERATION_HEADER};
+use crate::formats::{FAMILIES, Family, OPENPGP, Policy};
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{Request, StatusCode, header};
@@ -39,7 +41,11 @@ pub struct HashQueries {
 
 /// Digests in one question. Peers ask for 100.
 const DIGESTS_MAX: usize = 1000;
+/// Octets of the shortest digest there is.
 const DIGEST_OCTETS: usize = 16;
+/// The most certificates and octets of an answer to somebody who learns what was left out.
+const CERTIFICATES_MAX: usize = 100;
+const ANSWER_OCTETS_MAX: usize = 8 << 20;
 /// The longest question that is read: length fields and digests, and what peers may leave behind them.
 pub const QUESTION_OCTETS_MAX: u64 = 64 << 10;
 
@@ -73,7 +79,8 @@ async fn answer(State(queries): State<Arc<HashQueries>>, request: Request<Body>)
         Ok(digests) => digests,
         Err(error) => return (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
     };
-    match collect(queries, &mut room, digests).await {
+    let tells = parts.headers.get(GENERATION_HEADER).is_some_and(|value| value == "2");
+    match collect(queries, &mut room, digests, tells).await {
         Ok(octets) => ([(header::CONTENT_TYPE, "pgp/keys")], room.keep(octets)).into_response(),
         Err(CollectError::NoRoom(error)) => later(&error.to_string()),
         Err(CollectError::Store(error)) => {
@@ -100,41 +107,103 @@ enum CollectError {
 }
 
 /// The answer, in room that is had before anything long is read.
-async fn collect(queries: Arc<HashQueries>, room: &mut Held, digests: Vec<Vec<u8>>) -> Result<Vec<u8>, CollectError> {
+async fn collect(
+    queries: Arc<HashQueries>,
+    room: &mut Held,
+    digests: Vec<Vec<u8>>,
+    tells: bool,
+) -> Result<Vec<u8>, CollectError> {
     let (store, policy) = (Arc::clone(&queries.store), queries.policy);
-    let mut found = blocking(move || find(&*store, policy, digests)).await?;
-    let mut octets = 0;
-    let fitting = found.iter().take_while(|(listed, _)| {
-        octets += listed.octets;
-        octets <= queries.answer_octets
-    });
-    // One that is longer than any answer goes alone.
-    let fitting = fitting.count().max(1);
-    found.truncate(fitting);
+    let bounds = match tells {
+        true => (CERTIFICATES_MAX, ANSWER_OCTETS_MAX.min(queries.answer_octets)),
+        false => (usize::MAX, queries.answer_octets),
+    };
+    let (found, states) = blocking(move || {
+        let (known, unknown) = find(&*store, policy, known_lengths(&digests))?;
+        let all = known.len();
+        let found = fitting(known, bounds);
+        let is_full = found.len() < all;
+        let state = |digest: &Vec<u8>| match () {
+            () if !is_digest(digest) || unknown.contains(digest) => Ok(DigestState::Unknown),
+            () if is_full && !is_in(&*store, policy, digest, &found)? => Ok(DigestState::LeftOut),
+            () => Ok(DigestState::Included),
+        };
+        let told = digests.iter().filter(|_| tells).map(state);
+        let states = told.collect::<Result<Vec<_>, StoreError>>()?;
+        Ok::<_, StoreError>((found, states))
+    })
+    .await?;
     let octets: usize = found.iter().map(|(listed, _)| listed.octets).sum();
     let longest = found.iter().map(|(listed, _)| listed.octets).max().unwrap_or_default();
     room.grow(octets + longest).await?;
-    Ok(blocking(move || write_answer(&*queries.store, found, octets)).await?)
+    let mut answer = blocking(move || write_answer(&*queries.store, found, octets)).await?;
+    if tells {
+        write_number(&mut answer, states.len());
+        answer.extend(states.into_iter().map(|state| state as u8));
+    }
+    Ok(answer)
+}
+
+/// Strings that are no digests match nothing and are left out, as SKS does; and each digest is looked for once.
+fn known_lengths(digests: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    let mut known: Vec<Vec<u8>> = Vec::with_capacity(digests.len());
+    for digest in digests {
+        if is_digest(digest) && !known.contains(digest) {
+            known.push(digest.clone());
+        }
+    }
+    known
+}
+
+fn is_digest(octets: &[u8]) -> bool {
+    FAMILIES.iter().any(|family| family.element_octets() == octets.len())
+}
+
+/// Those that fit into an answer of so many certificates and octets. One that is longer than any answer goes alone.
+fn fitting(mut found: Vec<Known>, (certificates, most): (usize, usize)) -> Vec<Known> {
+    let mut octets = 0;
+    let fitting = found.iter().take(certificates).take_while(|(listed, _)| {
+        octets += listed.octets;
+        octets <= most
+    });
+    let fitting = fitting.count().max(1);
+    found.truncate(fitting);
+    found
+}
+
+/// Does an answer hold a certificate with this digest?
+fn is_in(store: &dyn Store, policy: Policy, digest: &[u8], found: &[Known]) -> Result<bool, StoreError> {
+    let (known, _) = find(store, policy, vec![digest.to_vec()])?;
+    let is_included = |(listed, _): &Known| found.iter().any(|(included, _)| included.id == listed.id);
+    Ok(known.iter().any(is_included))
 }
 
 /// A certificate that was found, and in which family's dataset.
 type Known = (Listed, &'static Family);
 
-/// The certificates with these digests, each as the first family sees it that knows the digest.
-fn find(store: &dyn Store, policy: Policy, mut digests: Vec<Vec<u8>>) -> Result<Vec<Known>, StoreError> {
-    let mut found = Vec::new();
+/// The certificates with these digests, each as the first family sees it that knows the digest, and the digests that none
+/// knows.
+fn find(
+    store: &dyn Store,
+    policy: Policy,
+    mut digests: Vec<Vec<u8>>,
+) -> Result<(Vec<Known>, Vec<Vec<u8>>), StoreError> {
+    let mut found: Vec<Known> = Vec::new();
     for family in policy.families() {
-        let listed = store.by_element(OPENPGP, family.dataset, &digests)?;
+        let is_of = |digest: &Vec<u8>| digest.len() == family.element_octets();
+        let (of, others): (Vec<_>, Vec<_>) = digests.into_iter().partition(is_of);
+        let listed = store.by_element(OPENPGP, family.dataset, &of)?;
         found.extend(listed.into_iter().map(|listed| (listed, family)));
-        digests = store.lacking(family.dataset, &digests)?;
+        digests = others;
+        digests.extend(store.lacking(family.dataset, &of)?);
         if digests.is_empty() {
             break;
         }
     }
-    Ok(found)
+    Ok((found, digests))
 }
 
-/// The digests asked for. Strings that are no digests match nothing and are left out, as SKS does.
+/// The strings asked for.
 pub(crate) fn read_question(mut input: &[u8]) -> Result<Vec<Vec<u8>>, QuestionError> {
     let count = read_number(&mut input)?;
     if count > DIGESTS_MAX {
@@ -145,9 +214,7 @@ pub(crate) fn read_question(mut input: &[u8]) -> Result<Vec<Vec<u8>>, QuestionEr
         let length = read_number(&mut input)?;
         let (digest, rest) = input.split_at_checked(length).ok_or(QuestionError::CutOff)?;
         input = rest;
-        if length == DIGEST_OCTETS && !digests.iter().any(|known: &Vec<u8>| known == digest) {
-            digests.push(digest.to_vec());
-        }
+        digests.push(digest.to_vec());
     }
     Ok(digests)
 }
@@ -207,7 +274,9 @@ mod tests {
         question.extend_from_slice(&[7; 16]);
         question.extend_from_slice(&[0, 0, 0, 1, 9, 0, 0, 0, 16]);
         question.extend_from_slice(&[7; 16]);
-        assert_eq!(read_question(&question), Ok(vec![vec![7; 16]]));
+        let asked = read_question(&question).unwrap();
+        assert_eq!(asked, [vec![7; 16], vec![9], vec![7; 16]]);
+        assert_eq!(known_lengths(&asked), [vec![7; 16]]);
         assert_eq!(read_question(&question[..30]), Err(QuestionError::CutOff));
         assert_eq!(read_question(&[0xFF; 8]), Err(QuestionError::TooMany));
         assert_eq!(

@@ -6,6 +6,7 @@
 
 use super::tree::Tree;
 use crate::formats::{self, Policy};
+use keyrink_recon::dataset as recon;
 use keyrink_recon::session::{End, FilterSet, Filters, Omission, Outcome, Session, Tally, TreeOffer};
 use keyrink_recon::tree::Unavailable;
 use keyrink_recon::wire::FrameReader;
@@ -13,46 +14,97 @@ use keyrink_store::{Dataset, Store, StoreError, Vector};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A dataset that peers of the first generation reconcile.
+/// A dataset that peers reconcile.
 #[derive(Debug)]
 pub(crate) struct Kind {
     /// What people call it.
     pub(crate) name: &'static str,
     /// Its elements in the store.
     pub(crate) dataset: Dataset,
+    /// The name of its tree: realm, slash, generation. In a realm one dataset alone has a tree of a later generation than
+    /// the first; those that share [`FIRST_TREE`] are told apart by filters.
+    pub(crate) tree: &'static str,
     /// The filters that stand for it, each set separated by commas; the first is announced to strangers.
     filters: &'static [&'static str],
     /// Its peers answer one request at a time and close connections while they are busy.
     pub(crate) unhurried: bool,
+    /// How long something is not asked for the first time that it was of no use. The second generation has no digest that
+    /// becomes another one with each signature, so what was of no use stays so.
+    pub(crate) refused_first: Duration,
 }
 
 /// What SKS 1.1.6 stores.
 pub(crate) static SKS: Kind = Kind {
     name: formats::SKS.name,
     dataset: formats::SKS.dataset,
+    tree: FIRST_TREE,
     filters: &["yminsky.dedup,yminsky.merge", "yminsky.dedup", ""],
     unhurried: true,
+    refused_first: QUARTER,
 };
 
 /// What Hockeypuck 2.4 stores. Its filters name the rules by which it does.
 pub(crate) static HOCKEYPUCK: Kind = Kind {
     name: formats::HOCKEYPUCK.name,
     dataset: formats::HOCKEYPUCK.dataset,
+    tree: FIRST_TREE,
     filters: &[
         "drop:UAT,drop:hardRevokedCruft,drop:implausible,drop:invalidSelfSig,drop:oldSlhdsaSelfSig,\
         drop:structuralMartian,drop:unbound,drop:unparseable,schema:application/pgp-keys,\
         versions:3+4+6+rfc9980,yminsky.dedup,yminsky.merge",
     ],
     unhurried: false,
+    refused_first: QUARTER,
 };
 
+/// The self-signatures of all certificates.
+pub(crate) static SECOND: Kind = Kind {
+    name: formats::SECOND.name,
+    dataset: formats::SECOND.dataset,
+    tree: formats::SECOND.name,
+    filters: &[],
+    unhurried: false,
+    refused_first: DAY,
+};
+
+const QUARTER: Duration = Duration::from_secs(15 * 60);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
 /// Every dataset, the one for strangers first.
-static KINDS: [&Kind; 2] = [&SKS, &HOCKEYPUCK];
+static KINDS: [&Kind; 3] = [&SKS, &HOCKEYPUCK, &SECOND];
 
 /// The name of the tree of the first generation.
 pub(crate) const FIRST_TREE: &str = "openpgp/1";
-/// The realm of its elements.
+/// The realm of OpenPGP.
 pub(crate) const REALM: &str = "openpgp";
+
+impl Kind {
+    /// Is it one for which peers have filters, and elements of 16 octets?
+    pub(crate) fn is_first(&self) -> bool {
+        self.tree == FIRST_TREE
+    }
+
+    /// Of what kind of key infrastructure it is.
+    pub(crate) fn realm(&self) -> &'static str {
+        self.tree.split('/').next().unwrap_or(self.tree)
+    }
+
+    /// What has this element: of the second generation, the octets by which an element names its certificate.
+    pub(crate) fn subject<'a>(&self, element: &'a [u8]) -> &'a [u8] {
+        match self.is_first() {
+            true => element,
+            false => element.last_chunk::<16>().map_or(element, |subject| subject),
+        }
+    }
+
+    /// A set of these in the store.
+    pub(crate) fn set(&'static self, store: &Arc<dyn Store>) -> Arc<dyn Set> {
+        match self.is_first() {
+            true => Arc::new(Tree::new(self, recon::Dataset::v1(self.name), Arc::clone(store))),
+            false => Arc::new(Tree::new(self, recon::Dataset::v2(self.name), Arc::clone(store))),
+        }
+    }
+}
 
 /// A reconciled set: one tree over one dataset of the store.
 pub(crate) trait Set: Send + Sync {
@@ -115,10 +167,21 @@ pub(crate) struct Start {
     pub(crate) frames: FrameReader,
     /// What both sides leave out.
     pub(crate) omission: Omission,
+    /// What is not asked for, or refused when it is asked for.
+    pub(crate) manners: Manners,
     /// For random choices.
     pub(crate) seed: u64,
     /// The time of the connection.
     pub(crate) now: Duration,
+}
+
+/// Parts of a tree, named by their first bits, that a session treats in a way of its own.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Manners {
+    /// The peer refused these lately.
+    pub(crate) shunned: Vec<String>,
+    /// The peer does not get these, and is not asked for them.
+    pub(crate) refused: Vec<String>,
 }
 
 /// A session, whatever the size of its numbers.
@@ -131,6 +194,8 @@ pub(crate) struct Found {
     pub(crate) end: End,
     /// Elements the peer has and this node lacks, as the store knows them.
     pub(crate) missing: Vec<Vec<u8>>,
+    /// Parts that the peer refused: their first bits, its code and its text.
+    pub(crate) refused: Vec<(String, u8, String)>,
     /// Counts.
     pub(crate) tally: Tally,
 }
@@ -144,6 +209,11 @@ impl Found {
         Self {
             end: outcome.end,
             missing: outcome.missing.iter().map(bytes).collect(),
+            refused: outcome
+                .refused
+                .into_iter()
+                .map(|(prefix, code, text)| (prefix.to_string(), code, text))
+                .collect(),
             tally: outcome.tally,
         }
     }
@@ -151,11 +221,7 @@ impl Found {
 
 /// The sets of this node.
 pub(crate) fn sets(store: &Arc<dyn Store>, policy: Policy) -> Vec<Arc<dyn Set>> {
-    let set = |kind: &'static Kind| -> Arc<dyn Set> {
-        let dataset = keyrink_recon::dataset::Dataset::v1(kind.name);
-        Arc::new(Tree::new(kind, dataset, Arc::clone(store)))
-    };
-    Kinds::of(policy).0.into_iter().map(set).collect()
+    Kinds::of(policy).0.into_iter().map(|kind| kind.set(store)).collect()
 }
 
 /// Saves what makes the next start of a server fast, if much has changed since the last time.
@@ -194,6 +260,24 @@ impl Kinds {
         Self(KINDS.into_iter().filter(kept).collect())
     }
 
+    /// Those of `kinds` that this policy has, and those of other realms.
+    pub(crate) fn complete(kinds: impl Iterator<Item = &'static Kind>, policy: Policy) -> Self {
+        let known = Self::of(policy);
+        let is_known = |kind: &Kind| known.by_name(kind.name).is_some() || kind.realm() != REALM;
+        Self(kinds.filter(|kind| is_known(kind)).collect())
+    }
+
+    /// Realms, OpenPGP first.
+    pub(crate) fn realms(&self) -> Vec<&'static str> {
+        let mut realms = vec![REALM];
+        for kind in &self.0 {
+            if !realms.contains(&kind.realm()) {
+                realms.push(kind.realm());
+            }
+        }
+        realms
+    }
+
     /// All that there are, kept or not.
     pub(crate) fn all() -> Self {
         Self(KINDS.to_vec())
@@ -220,8 +304,9 @@ impl Kinds {
 
     /// What to announce: `filters` if given, else what strangers are told. `only` is the one dataset that is meant.
     pub(crate) fn announcement(&self, filters: Option<&str>, overridden: bool, only: Option<&'static Kind>) -> Filters {
-        let meant = only.or_else(|| self.by_filters(filters?));
-        let meant = meant.or(self.0.first().copied()).unwrap_or(KINDS[0]);
+        let only = only.filter(|only| only.is_first());
+        let first = self.0.iter().copied().find(|kind| kind.is_first());
+        let meant = only.or_else(|| self.by_filters(filters?)).or(first).unwrap_or(KINDS[0]);
         let served = self
             .0
             .iter()
@@ -239,14 +324,26 @@ impl Kinds {
             known: known.collect(),
         }
     }
-}
 
-/// The trees on offer.
-pub(crate) fn offers() -> Vec<TreeOffer> {
-    vec![TreeOffer {
-        name: FIRST_TREE.to_owned(),
-        omission: Omission::default(),
-    }]
+    /// The trees on offer, the best first; `only` is the one dataset that is meant. What is omitted is so from all trees
+    /// but the first.
+    pub(crate) fn offers(&self, only: Option<&'static Kind>, omission: &Omission) -> Vec<TreeOffer> {
+        let mut offers: Vec<TreeOffer> = Vec::new();
+        for kind in self.0.iter().rev() {
+            let wanted = only.is_none_or(|only| std::ptr::eq(only, *kind));
+            if wanted && offers.iter().all(|offer| offer.name != kind.tree) {
+                offers.push(TreeOffer {
+                    name: kind.tree.to_owned(),
+                    omission: if kind.is_first() {
+                        Omission::default()
+                    } else {
+                        omission.clone()
+                    },
+                });
+            }
+        }
+        offers
+    }
 }
 
 #[cfg(test)]
@@ -263,7 +360,7 @@ mod tests {
                 "{filters}"
             );
         }
-        assert!(kinds.by_filters("yminsky.merge").is_none() && kinds.by_name("openpgp/2").is_none());
+        assert!(kinds.by_filters("yminsky.merge").is_none() && kinds.by_name("openpgp/3").is_none());
         assert_eq!(
             kinds.announcement(None, false, None).announced,
             "yminsky.dedup,yminsky.merge"
@@ -273,6 +370,25 @@ mod tests {
             (own.announced.as_str(), own.dataset.as_str(), own.mirror),
             ("drop:UAT", "sks", false)
         );
+    }
+
+    #[test]
+    fn what_is_kept_is_offered_and_the_second_generation_first() {
+        let names = |kinds: &Kinds, only| -> Vec<String> {
+            let offers = kinds.offers(only, &"11".parse().unwrap());
+            offers
+                .into_iter()
+                .map(|offer| format!("{}-{}", offer.name, offer.omission))
+                .collect()
+        };
+        let all = Kinds::all();
+        assert_eq!(names(&all, None), ["openpgp/2-11", "openpgp/1-"]);
+        assert_eq!(names(&all, all.by_name("sks")), ["openpgp/1-"]);
+        assert_eq!(names(&all, all.by_name("openpgp/2")), ["openpgp/2-11"]);
+        assert_eq!(names(&Kinds(vec![&HOCKEYPUCK]), None), ["openpgp/1-"]);
+        let alone = Kinds(vec![&SECOND]);
+        assert_eq!(names(&alone, None), ["openpgp/2-11"]);
+        assert!(alone.announcement(None, false, None).known.is_empty());
     }
 
     #[test]

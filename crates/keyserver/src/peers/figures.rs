@@ -23,6 +23,14 @@ pub(super) fn count_session(partner: &str, tally: &Tally) {
     counter!("keyrink_peer_sessions_total", "partner" => partner.to_owned()).increment(1);
 }
 
+/// Counts certificates that came, and those of them that brought nothing new.
+pub(super) fn count_certificates(partner: &str, kind: &Kind, certificates: u64, needless: u64) {
+    counter!("keyrink_peer_certificates_total", "partner" => partner.to_owned(), "dataset" => kind.name)
+        .increment(certificates);
+    counter!("keyrink_peer_needless_certificates_total", "partner" => partner.to_owned(), "dataset" => kind.name)
+        .increment(needless);
+}
+
 /// Counts something that went wrong.
 pub(super) fn count_trouble(partner: &str, trouble: Trouble) {
     counter!("keyrink_peer_errors_total", "partner" => partner.to_owned(), "kind" => trouble.word()).increment(1);
@@ -67,10 +75,12 @@ pub(super) fn forget(partner: &str) {
     }
 }
 
-const NUMBERS: [&str; 6] = [
+const NUMBERS: [&str; 8] = [
     "keyrink_peer_queue",
     "keyrink_peer_differences",
     "keyrink_peer_refused",
+    "keyrink_peer_refused_parts",
+    "keyrink_peer_omitted_parts",
     "keyrink_peer_failures",
     "keyrink_peer_last_session_seconds",
     "keyrink_peer_last_error_seconds",
@@ -84,6 +94,8 @@ fn numbers(report: &Report) -> [f64; NUMBERS.len()] {
         report.queue,
         report.differences,
         report.refused,
+        report.refused_parts.len() as u64,
+        report.omitted.split_whitespace().count() as u64,
         report.setbacks().into(),
         last_session,
         last_error,

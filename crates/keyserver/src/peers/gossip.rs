@@ -5,6 +5,7 @@
 //! into a flood. A partner that can't be reached is called less and less often.
 
 use super::Node;
+use super::dataset::{FIRST_TREE, Kind, REALM};
 use super::figures;
 use super::partner::{Partner, now};
 use super::session::{self, Met, Role, SessionError, random};
@@ -24,6 +25,11 @@ pub(crate) async fn call_again(node: Arc<Node>, partner: Arc<Partner>) {
     let mut removed = partner.removed.subscribe();
     let mut schedule = Schedule::new(node.gossip);
     loop {
+        schedule.pace = if partner.is_second(&node.kinds()) {
+            &QUICK
+        } else {
+            &STEADY
+        };
         let next = tokio::select! {
             () = tokio::time::sleep_until(schedule.due) => Next::Call,
             () = partner.wake.notified() => Next::Hurry,
@@ -40,12 +46,12 @@ pub(crate) async fn call_again(node: Arc<Node>, partner: Arc<Partner>) {
         let called = partner.accepting.available_permits() == 0;
         if called || partner.queue.len() > 0 || partner.barred().is_some() {
             // Two sessions at once would find the same, and so would one before what is missing has come.
-            schedule.due = Instant::now() + SPACING_MIN;
+            schedule.due = Instant::now() + schedule.pace.spacing_min;
             continue;
         }
         let Some(token) = partner.lease.token() else {
             // Another server calls it. Whoever takes the lease is woken.
-            schedule.due = Instant::now() + SPACING_MIN;
+            schedule.due = Instant::now() + STEADY.spacing_min;
             continue;
         };
         tracing::debug!(partner = partner.name(), token, "calling");
@@ -60,8 +66,34 @@ enum Next {
     End,
 }
 
+/// How soon a change is worth a call.
+#[derive(Debug)]
+struct Pace {
+    /// Changes seldom come alone: so long they are waited for.
+    together: Duration,
+    /// The least time between two calls because of changes.
+    spacing_min: Duration,
+    /// The most that grows to while changes go on; none for the usual interval.
+    spacing_max: Option<Duration>,
+}
+
+/// With peers that compare whole certificates: each call costs them a fetch of all that changed.
+static STEADY: Pace = Pace {
+    together: Duration::from_secs(1),
+    spacing_min: Duration::from_secs(5),
+    spacing_max: None,
+};
+
+/// With peers that compare single signatures: a call without a difference costs some hundred octets.
+static QUICK: Pace = Pace {
+    together: Duration::ZERO,
+    spacing_min: Duration::from_millis(400),
+    spacing_max: Some(Duration::from_millis(800)),
+};
+
 /// When a partner is called next.
 struct Schedule {
+    pace: &'static Pace,
     interval: Duration,
     due: Instant,
     last: Option<Instant>,
@@ -73,10 +105,11 @@ struct Schedule {
 impl Schedule {
     fn new(interval: Duration) -> Self {
         Self {
+            pace: &STEADY,
             interval,
             due: Instant::now() + vary(FIRST_CALL),
             last: None,
-            spacing: SPACING_MIN,
+            spacing: STEADY.spacing_min,
             hurried: false,
         }
     }
@@ -86,7 +119,9 @@ impl Schedule {
         if failing {
             return;
         }
-        let earliest = self.last.map_or_else(Instant::now, |last| last + self.spacing);
+        let soon = Instant::now() + self.pace.together;
+        let spacing = self.spacing.min(self.pace.spacing_max.unwrap_or(self.spacing));
+        let earliest = self.last.map_or(soon, |last| soon.max(last + spacing));
         if earliest < self.due {
             self.due = earliest;
             self.hurried = true;
@@ -96,8 +131,11 @@ impl Schedule {
     /// A call was made; so many have failed in a row.
     fn called(&mut self, failures: u32) {
         self.spacing = match self.hurried {
-            true => (self.spacing * 2).min(self.interval.max(SPACING_MIN)),
-            false => SPACING_MIN,
+            true => {
+                let most = self.interval.max(self.pace.spacing_min);
+                (self.spacing * 2).min(self.pace.spacing_max.unwrap_or(most))
+            }
+            false => self.pace.spacing_min,
         };
         self.hurried = false;
         let pause = self
@@ -125,30 +163,30 @@ pub(crate) async fn watch(node: Arc<Node>) {
             seen = None;
             continue;
         }
-        let Some(mut vector) = node.vector().await else {
+        let Some(vector) = node.vector().await else {
             continue;
         };
         let known = seen.replace(vector.clone());
         if known.is_none_or(|known| known == vector) {
             continue;
         }
-        // Changes seldom come alone.
-        let first = Instant::now();
-        while first.elapsed() < TOGETHER_MAX {
-            tokio::time::sleep(LOOK_EVERY).await;
-            let Some(later) = node.vector().await else { break };
-            if later == vector {
-                break;
-            }
-            vector = later;
-        }
-        seen = Some(vector);
         node.partners().iter().for_each(|partner| partner.wake.notify_one());
     }
 }
 
-/// Calls a partner once; false if that came to no session.
+/// Calls a partner once, and once more for each further realm that both have; false if that came to no session.
 pub(crate) async fn call(node: &Node, partner: &Arc<Partner>) -> bool {
+    let mut came = call_about(node, partner, REALM).await;
+    for realm in node.kinds().realms().into_iter().skip(1) {
+        let trees = partner.report().trees;
+        if came && trees.iter().any(|tree| tree.split('/').next() == Some(realm)) {
+            came = call_about(node, partner, realm).await;
+        }
+    }
+    came
+}
+
+async fn call_about(node: &Node, partner: &Arc<Partner>, realm: &str) -> bool {
     let Ok(_one) = partner.calling.try_acquire() else {
         return false;
     };
@@ -168,13 +206,17 @@ pub(crate) async fn call(node: &Node, partner: &Arc<Partner>) -> bool {
     let Ok(_place) = node.calling.acquire().await else {
         return false;
     };
-    let settings = partner.settings(node.http_port, &node.kinds());
-    let met = session::run(stream, Role::Calling, settings, &node.sets, |peer| {
+    let mut settings = node.settings(partner, realm);
+    if realm == REALM && partner.is_first_due(&node.kinds(), node.first_every) {
+        settings.wanted = Some(FIRST_TREE.to_owned());
+    }
+    let manners = node.manners(partner);
+    let met = session::run(stream, Role::Calling, settings, manners, &node.sets, |peer| {
         partner.learn(peer, &node.kinds());
         true
     })
     .await;
-    conclude(partner, Role::Calling, met)
+    conclude(node, partner, Role::Calling, met)
 }
 
 /// Connects to the first of its addresses that answers.
@@ -207,10 +249,10 @@ async fn reach(own: &[IpAddr], address: SocketAddr) -> io::Result<TcpStream> {
 }
 
 /// Works in what a connection came to; false if there was no session.
-pub(crate) fn conclude(partner: &Partner, role: Role, met: Result<Met, SessionError>) -> bool {
+pub(crate) fn conclude(node: &Node, partner: &Partner, role: Role, met: Result<Met, SessionError>) -> bool {
     match met {
         Ok(met) => {
-            session_ended(partner, role, met);
+            session_ended(node, partner, role, met);
             true
         }
         Err(error) => {
@@ -228,8 +270,13 @@ pub(crate) fn conclude(partner: &Partner, role: Role, met: Result<Met, SessionEr
     }
 }
 
-fn session_ended(partner: &Partner, role: Role, met: Met) {
-    let Met { kind, held, found } = met;
+fn session_ended(node: &Node, partner: &Partner, role: Role, met: Met) {
+    let Met {
+        kind,
+        omitted,
+        held,
+        found,
+    } = met;
     let (name, differences) = (partner.name(), found.missing.len());
     let error = match &found.end {
         End::Complete | End::Limit(_) => None,
@@ -249,6 +296,10 @@ fn session_ended(partner: &Partner, role: Role, met: Met) {
     }
     let back = role == Role::Accepting && error.is_none() && partner.report().failures > 0;
     figures::count_session(name, &found.tally);
+    note_parts(partner, kind, &omitted, found.refused);
+    if let Some(every) = node.first_every.filter(|_| kind.is_first() && error.is_none()) {
+        partner.note(|report| report.first_due = now() + every.as_secs());
+    }
     partner.note(|report| {
         report.dataset = Some(kind.name.to_owned());
         report.sessions += 1;
@@ -268,15 +319,27 @@ fn session_ended(partner: &Partner, role: Role, met: Met) {
         // It can be called again; whoever wakes must see that it does not fail any more.
         partner.wake.notify_one();
     }
-    partner.queue.add(kind, found.missing);
+    if kind.realm() == REALM {
+        partner.queue.add(kind, found.missing);
+    }
+}
+
+/// Remembers what a session left out or did not get.
+fn note_parts(partner: &Partner, kind: &Kind, omitted: &str, refused: Vec<(String, u8, String)>) {
+    if kind.is_first() {
+        return;
+    }
+    if partner.report().omitted != omitted {
+        tracing::info!(partner = partner.name(), "left out of sessions with it: {omitted:?}");
+        partner.note(|report| report.omitted = omitted.to_owned());
+    }
+    partner.note_refused(refused);
 }
 
 /// What it means when a connection is closed before anything was said.
 pub(crate) const BUSY: &str = "it closed the connection at once: it is busy, or does not know this node's address";
 /// The first call after a start.
 const FIRST_CALL: Duration = Duration::from_millis(300);
-/// The least time between two calls because of changes.
-const SPACING_MIN: Duration = Duration::from_secs(5);
 /// Failures in a row that change nothing: a restart, a moment without network.
 const FAILURES_FREE: u32 = 2;
 /// The longest pause after failures.
@@ -284,8 +347,6 @@ const PAUSE_MAX: Duration = Duration::from_secs(3600);
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 /// How often the version of the store is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// How long changes are waited for that follow one another.
-const TOGETHER_MAX: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {

@@ -4,6 +4,7 @@
 //! the address too. Strangers get no answer at all.
 
 use super::Node;
+use super::dataset;
 use super::gossip::conclude;
 use super::partner::Partner;
 use super::session::{self, Role};
@@ -47,16 +48,21 @@ async fn answer(node: &Node, stream: TcpStream, candidates: &[Arc<Partner>]) {
     let call_each = CALL_EACH.min(node.gossip / 2);
     let free = candidates.iter().find_map(|partner| {
         let one = Arc::clone(&partner.accepting).try_acquire_owned().ok()?;
-        partner.may_call(call_each).then(|| (Arc::clone(partner), one))
+        let each = if partner.is_second(&node.kinds()) {
+            CALL_EACH_SECOND
+        } else {
+            call_each
+        };
+        partner.may_call(each).then(|| (Arc::clone(partner), one))
     });
     let Some((mut partner, mut one)) = free else {
         tracing::debug!("a partner was turned away: it has a session, or calls too often");
         return;
     };
     partner.enter(Doing::Answering);
-    let settings = partner.settings(node.http_port, &node.kinds());
+    let (settings, manners) = (node.settings(&partner, dataset::REALM), node.manners(&partner));
     let mut learnt = false;
-    let met = session::run(stream, Role::Accepting, settings, &node.sets, |peer| {
+    let met = session::run(stream, Role::Accepting, settings, manners, &node.sets, |peer| {
         let Some(other) = announcing(candidates, peer).filter(|other| !Arc::ptr_eq(other, &partner)) else {
             learnt = partner.learn(peer, &node.kinds());
             return true;
@@ -71,7 +77,7 @@ async fn answer(node: &Node, stream: TcpStream, candidates: &[Arc<Partner>]) {
         true
     })
     .await;
-    let came = conclude(&partner, Role::Accepting, met);
+    let came = conclude(node, &partner, Role::Accepting, met);
     drop(one);
     if !came && learnt {
         // It wanted to hear something else, and now we know what.
@@ -114,6 +120,8 @@ const LOOK_UP_EACH: Duration = Duration::from_secs(60);
 const LOOK_UP_AGAIN: Duration = Duration::from_secs(5);
 /// How often a partner may call in the long run.
 const CALL_EACH: Duration = Duration::from_secs(6);
+/// The same of one that reconciles single signatures: every change is worth a call.
+const CALL_EACH_SECOND: Duration = Duration::from_millis(250);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 #[cfg(test)]

@@ -1,13 +1,13 @@
 //! A partner: who it is, what was learnt about it, and what it owes us.
 
 use super::bucket::Bucket;
-use super::dataset::{self, Kind, Kinds};
+use super::dataset::{self, Kind, Kinds, Manners};
 use super::lease::Lease;
 use super::recovery::Queue;
-use super::status::{self, Doing, Report, Trouble};
+use super::status::{self, Doing, RefusedPart, Report, Trouble};
 use crate::client::hashquery::Source;
 use crate::config::{self, HostPort};
-use keyrink_recon::session::{PeerConfig, Settings};
+use keyrink_recon::session::{Omission, PeerConfig, Settings};
 use keyrink_store::{Batch, Store, StoreError};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -166,8 +166,8 @@ impl Partner {
         configured.or_else(|| self.state().report.http_port)
     }
 
-    /// What to say to it when a session begins.
-    pub(crate) fn settings(&self, http_port: u16, kinds: &Kinds) -> Settings {
+    /// What to say to it when a session about a realm begins, of which so much is left out.
+    pub(crate) fn settings(&self, http_port: u16, kinds: &Kinds, realm: &str, omission: &Omission) -> Settings {
         let only = kinds.by_name(&self.config.dataset);
         let report = self.report();
         // What it announced last is what it wants to hear; without a meaning it is of no use.
@@ -180,9 +180,10 @@ impl Partner {
         Settings {
             http_port,
             version: self.config.version.clone(),
-            trees: dataset::offers(),
+            trees: kinds.offers(only, omission),
             first_tree: dataset::FIRST_TREE.to_owned(),
-            realm: dataset::REALM.to_owned(),
+            realm: realm.to_owned(),
+            wanted: None,
             filters: kinds.announcement(filters.as_deref(), self.config.filters.is_some(), only),
             dialect: None,
             busy: self.barred(),
@@ -199,7 +200,13 @@ impl Partner {
             .and_then(|port| u16::try_from(port).ok())
             .or(report.http_port);
         report.software = describe(peer);
-        report.trees = peer.trees.is_some();
+        report.trees = peer
+            .trees
+            .iter()
+            .flatten()
+            .take(TREES_MAX)
+            .map(|tree| status::plain(tree))
+            .collect();
         let new = report.filters != peer.filters;
         report.filters.clone_from(&peer.filters);
         drop(state);
@@ -224,7 +231,7 @@ impl Partner {
             Some(url) => Source::parse(url)?,
             None => Source::new(&self.recon.host, report.http_port?),
         };
-        let usual = if kind.unhurried && !report.trees {
+        let usual = if kind.unhurried && report.trees.is_empty() {
             PAUSE_UNHURRIED
         } else {
             PAUSE
@@ -235,6 +242,60 @@ impl Partner {
             .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
             .map(|pause| pause.min(PAUSE_MAX));
         Some((source, pause.unwrap_or(usual)))
+    }
+
+    /// Do both reconcile the second generation, as far as is known?
+    pub(crate) fn is_second(&self, kinds: &Kinds) -> bool {
+        let only = kinds.by_name(&self.config.dataset);
+        let ours = kinds.offers(only, &Omission::default());
+        let second = dataset::SECOND.tree;
+        ours.iter().any(|offer| offer.name == second) && self.state().report.trees.iter().any(|tree| tree == second)
+    }
+
+    /// Should this call be about the first generation, although both know the second? Once in so long, and sooner again if
+    /// nothing came of it.
+    pub(crate) fn is_first_due(&self, kinds: &Kinds, every: Option<Duration>) -> bool {
+        let offers_first = self.state().report.trees.iter().any(|tree| tree == dataset::FIRST_TREE);
+        if every.is_none() || !offers_first || !self.is_second(kinds) || self.state().report.first_due > now() {
+            return false;
+        }
+        self.note(|report| report.first_due = now() + FIRST_AGAIN.as_secs());
+        true
+    }
+
+    /// What is not asked of it, or not answered.
+    pub(crate) fn manners(&self, refused: &[String]) -> Manners {
+        let report = self.report();
+        let lately = report.refused_parts.iter().filter(|part| part.until > now());
+        Manners {
+            shunned: lately.map(|part| part.prefix.clone()).collect(),
+            refused: refused.to_vec(),
+        }
+    }
+
+    /// Remembers which parts it refused; what is new is worth a line. A refusal because of the moment is not remembered.
+    pub(crate) fn note_refused(&self, refused: Vec<(String, u8, String)>) {
+        let mut state = self.state();
+        let parts = &mut state.report.refused_parts;
+        parts.retain(|part| part.until > now());
+        for (prefix, code, text) in refused {
+            let (name, text) = (self.name(), status::plain(&text));
+            tracing::info!(
+                partner = name,
+                "it does not reconcile the part {prefix}: {text} (code {code})"
+            );
+            if code == TOO_EXPENSIVE_NOW || parts.len() >= REFUSED_PARTS_MAX {
+                continue;
+            }
+            parts.retain(|part| part.prefix != prefix);
+            let until = now() + REFUSED_FOR.as_secs();
+            parts.push(RefusedPart {
+                prefix,
+                code,
+                text,
+                until,
+            });
+        }
     }
 
     /// Does this address belong to it, as far as is known?
@@ -314,6 +375,17 @@ const PAUSE_UNHURRIED: Duration = Duration::from_secs(2);
 const PAUSE_MAX: Duration = Duration::from_secs(config::PAUSE_SECONDS_MAX as u64);
 /// Between requests to others.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// Trees of a partner that are remembered.
+const TREES_MAX: usize = 16;
+/// When the first generation is tried again with a partner with which it came to nothing.
+const FIRST_AGAIN: Duration = Duration::from_secs(3600);
+/// How long a partner is not asked for what it refused.
+const REFUSED_FOR: Duration = Duration::from_secs(24 * 3600);
+/// Parts that it refused and that are remembered.
+const REFUSED_PARTS_MAX: usize = 256;
+/// The code of a refusal that is about this session only.
+const TOO_EXPENSIVE_NOW: u8 = 2;
 
 /// The names of all partners of a server, for `keyrink peers`.
 pub(crate) const NAMES_NOTE: &str = "peers";

@@ -8,13 +8,14 @@
 use super::Node;
 use super::claims::{CLAIM_LASTS, Claim};
 use super::dataset::Kind;
+use super::figures;
 use super::partner::Partner;
 use super::refused;
 use super::status::{Doing, Trouble};
-use crate::client::hashquery::{FetchError, Source};
+use crate::client::hashquery::{DigestState, FetchError, Fetched, Source};
 use crate::ingest::Receipt;
 use keyrink_store::StoreError;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -29,8 +30,8 @@ pub(crate) struct Queue {
 
 #[derive(Default)]
 struct Waiting {
-    /// Each element with how often it was asked for in vain.
-    elements: BTreeMap<Vec<u8>, u32>,
+    /// Each element, behind what has it, with how often that was asked for in vain.
+    elements: BTreeMap<(Vec<u8>, Vec<u8>), u32>,
     kind: Option<&'static Kind>,
     /// When the partner was asked last.
     asked: Option<Instant>,
@@ -78,7 +79,7 @@ impl Queue {
             if waiting.elements.len() >= QUEUE_MAX {
                 break;
             }
-            waiting.elements.entry(element).or_insert(0);
+            waiting.elements.entry(key(kind, &element)).or_insert(0);
         }
         drop(waiting);
         self.filled.notify_one();
@@ -92,22 +93,49 @@ impl Queue {
     /// Some of them, from the front.
     fn peek(&self, count: usize) -> Option<(&'static Kind, Vec<Vec<u8>>)> {
         let waiting = self.waiting();
-        let some: Vec<_> = waiting.elements.keys().take(count).cloned().collect();
+        let some: Vec<_> = waiting
+            .elements
+            .keys()
+            .take(count)
+            .map(|(_, element)| element.clone())
+            .collect();
         Some((waiting.kind?, some)).filter(|(_, some)| !some.is_empty())
     }
 
-    fn remove<'a>(&self, elements: impl IntoIterator<Item = &'a Vec<u8>>) {
+    fn remove<'a>(&self, kind: &Kind, elements: impl IntoIterator<Item = &'a Vec<u8>>) {
         let mut waiting = self.waiting();
         for element in elements {
-            waiting.elements.remove(element);
+            waiting.elements.remove(&key(kind, element));
         }
     }
 
-    fn again(&self, elements: &[Vec<u8>]) {
+    fn again(&self, kind: &Kind, elements: &[Vec<u8>]) {
         let mut waiting = self.waiting();
         for element in elements {
-            waiting.elements.entry(element.clone()).and_modify(|times| *times += 1);
+            waiting
+                .elements
+                .entry(key(kind, element))
+                .and_modify(|times| *times += 1);
         }
+    }
+
+    /// How often it was asked for in vain.
+    fn times(&self, kind: &Kind, element: &[u8]) -> u32 {
+        self.waiting().elements.get(&key(kind, element)).copied().unwrap_or(0)
+    }
+
+    /// Those of the elements that the partner is asked for: of each certificate one, and each of those that one was asked for
+    /// in vain.
+    fn question(&self, kind: &Kind, elements: &[Vec<u8>]) -> Vec<Vec<u8>> {
+        let of_one = elements.chunk_by(|one, other| kind.subject(one) == kind.subject(other));
+        let asked = of_one.flat_map(|elements| {
+            let others = elements.iter().skip(1);
+            elements
+                .first()
+                .into_iter()
+                .chain(others.filter(|element| self.times(kind, element) > 0))
+        });
+        asked.cloned().collect()
     }
 
     fn clear(&self) {
@@ -125,6 +153,10 @@ impl Queue {
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn key(kind: &Kind, element: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    (kind.subject(element).to_vec(), element.to_vec())
 }
 
 /// Works off the queue of a partner until it is none any more.
@@ -215,14 +247,14 @@ async fn choose(
     let (node, partner) = (Arc::clone(node), Arc::clone(partner));
     crate::http::handoff::blocking(move || {
         let lacking = node.store.lacking(kind.dataset, &elements)?;
-        let wanted = refused::wanted(&*node.store, partner.name(), kind.dataset, lacking)?;
-        partner
-            .queue
-            .remove(elements.iter().filter(|element| wanted.binary_search(element).is_err()));
+        let mut wanted = refused::wanted(&*node.store, partner.name(), kind.dataset, lacking)?;
+        let gone = elements.iter().filter(|element| wanted.binary_search(element).is_err());
+        partner.queue.remove(kind, gone);
+        wanted.sort_by(|one, other| kind.subject(one).cmp(kind.subject(other)).then(one.cmp(other)));
         if wanted.is_empty() {
             return Ok(Choice::Nothing);
         }
-        Ok(node.claims.take(wanted, size).map_or(Choice::Wait, Choice::Ask))
+        Ok(node.claims.take(kind, wanted, size).map_or(Choice::Wait, Choice::Ask))
     })
     .await
 }
@@ -251,38 +283,64 @@ fn fetch_blocking(
     batch: &[Vec<u8>],
 ) -> Result<Came, BatchError> {
     let mut taking = Taking::new(node, kind);
-    let octets = node
+    let asked = partner.queue.question(kind, batch);
+    let fetched = node
         .fetcher
-        .fetch(source, batch, |certificate| taking.take(certificate));
+        .fetch(source, &asked, |certificate| taking.take(certificate));
     let receipt = taking.finish()?;
-    if let Ok(octets) = &octets {
-        partner.note(|report| report.fetched_octets += octets);
-    }
-    partner.note(|report| report.fetched += receipt.certificates);
-    metrics::counter!("keyrink_peer_certificates_total", "partner" => partner.name().to_owned())
-        .increment(receipt.certificates);
+    partner.note(|report| {
+        report.fetched_octets += fetched.as_ref().map_or(0, |fetched| fetched.octets);
+        report.fetched += receipt.certificates;
+        report.needless += receipt.needless;
+    });
+    figures::count_certificates(partner.name(), kind, receipt.certificates, receipt.needless);
     let lacking = node.store.lacking(kind.dataset, batch)?;
+    let stays: BTreeSet<&Vec<u8>> = lacking.iter().collect();
     partner
         .queue
-        .remove(batch.iter().filter(|element| lacking.binary_search(element).is_err()));
-    match octets {
-        // Peers end an answer that gets long, and leave out the rest.
-        Ok(octets) if octets > LONG_OCTETS && batch.len() > 1 && receipt.certificates > 0 => Ok(Came::Some),
-        Ok(_) => {
-            let (given, kept_back): (Vec<_>, Vec<_>) = lacking
-                .into_iter()
-                .partition(|element| receipt.elements.contains(element));
-            refuse(node, partner, kind, given, kept_back)?;
-            Ok(Came::All)
-        }
+        .remove(kind, batch.iter().filter(|element| !stays.contains(element)));
+    match fetched {
+        Ok(fetched) => judge(node, partner, kind, (&asked, &fetched), &receipt, lacking),
         // It failed before in the company of others, and must not keep those from being asked for with every session.
         Err(error) => {
-            if batch.len() == 1 && !matches!(error, FetchError::Unreachable(..) | FetchError::Busy(..)) {
+            if asked.len() == 1 && !matches!(error, FetchError::Unreachable(..) | FetchError::Busy(..)) {
                 refuse(node, partner, kind, lacking, Vec::new())?;
             }
             Err(error.into())
         }
     }
+}
+
+/// What is to be done about elements that are still lacking after an answer.
+fn judge(
+    node: &Node,
+    partner: &Partner,
+    kind: &'static Kind,
+    (asked, fetched): (&[Vec<u8>], &Fetched),
+    receipt: &Receipt,
+    lacking: Vec<Vec<u8>>,
+) -> Result<Came, BatchError> {
+    let states: BTreeMap<&[u8], DigestState> = asked
+        .iter()
+        .map(|element| kind.subject(element))
+        .zip(fetched.states.iter().copied())
+        .collect();
+    let state = |element: &Vec<u8>| states.get(kind.subject(element)).copied();
+    let told_later = |element: &Vec<u8>| matches!(state(element), Some(DigestState::LeftOut | DigestState::Busy));
+    // Peers that do not say so end an answer that gets long, and leave out the rest.
+    let is_cut = states.is_empty() && fetched.octets > LONG_OCTETS && asked.len() > 1;
+    let (later, lacking): (Vec<_>, Vec<_>) = lacking
+        .into_iter()
+        .partition(|element| receipt.certificates > 0 && (is_cut || told_later(element)));
+    let (given, kept_back) = lacking
+        .into_iter()
+        .partition(|element| receipt.elements.contains(element) || state(element) == Some(DigestState::Withheld));
+    refuse(node, partner, kind, given, kept_back)?;
+    Ok(if later.is_empty() && !is_cut {
+        Came::All
+    } else {
+        Came::Some
+    })
 }
 
 /// Notes what came and is not wanted, and what did not come. The latter gets a second chance.
@@ -293,20 +351,20 @@ fn refuse(
     given: Vec<Vec<u8>>,
     kept_back: Vec<Vec<u8>>,
 ) -> Result<(), StoreError> {
-    let times = |element: &Vec<u8>| partner.queue.waiting().elements.get(element).copied().unwrap_or(0);
-    let (again, never): (Vec<_>, Vec<_>) = kept_back.into_iter().partition(|element| times(element) + 1 < ASK_MAX);
-    partner.queue.again(&again);
+    let may_again = |element: &Vec<u8>| partner.queue.times(kind, element) + 1 < ASK_MAX;
+    let (again, never): (Vec<_>, Vec<_>) = kept_back.into_iter().partition(may_again);
+    partner.queue.again(kind, &again);
     let refused = [given, never].concat();
     if refused.is_empty() {
         return Ok(());
     }
     tracing::info!(
         partner = partner.name(),
-        "{} certificates that it offers are not asked for for a while: they did not come, or became something else here",
+        "{} elements that it offers are not asked for for a while: they did not come, or became something else here",
         refused.len()
     );
-    let count = refused::refuse(&*node.store, partner.name(), kind.dataset, &refused)?;
-    partner.queue.remove(&refused);
+    let count = refused::refuse(&*node.store, partner.name(), kind.dataset, kind.refused_first, &refused)?;
+    partner.queue.remove(kind, &refused);
     partner.note(|report| report.refused = count);
     Ok(())
 }

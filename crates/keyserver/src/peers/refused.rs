@@ -4,6 +4,7 @@
 
 use super::partner::now;
 use keyrink_store::{Dataset, Refusal, Store, StoreError};
+use std::time::Duration;
 
 /// Those of `elements` that `source` may be asked for now, in order.
 pub(super) fn wanted(
@@ -25,7 +26,7 @@ pub(super) fn wanted(
     Ok(elements)
 }
 
-/// Leaves these elements alone: for a quarter of an hour, or twice as long as last time. How many there are now.
+/// Leaves these elements alone: for a time, or twice as long as last time. How many there are now.
 ///
 /// A partner may offer more than can be remembered, and most of it may be what the policy here does not want. Then the
 /// refusals that end first are forgotten.
@@ -33,15 +34,17 @@ pub(super) fn refuse(
     store: &dyn Store,
     source: &str,
     dataset: Dataset,
+    first: Duration,
     elements: &[Vec<u8>],
 ) -> Result<u64, StoreError> {
-    refuse_within(store, source, dataset, elements, REFUSED_MAX)
+    refuse_within(store, source, dataset, first, elements, REFUSED_MAX)
 }
 
 fn refuse_within(
     store: &dyn Store,
     source: &str,
     dataset: Dataset,
+    first: Duration,
     elements: &[Vec<u8>],
     most: u64,
 ) -> Result<u64, StoreError> {
@@ -54,7 +57,7 @@ fn refuse_within(
         Refusal {
             element: element.clone(),
             times: times + 1,
-            until: now() + pause(times),
+            until: now() + pause(first, times),
         }
     });
     store.refuse(source, dataset, refusals.collect())?;
@@ -69,13 +72,12 @@ fn refuse_within(
 }
 
 /// Seconds to wait after so many pauses.
-fn pause(times: u32) -> u64 {
-    FIRST_SECS.saturating_mul(1 << times.min(32)).min(LONGEST_SECS)
+fn pause(first: Duration, times: u32) -> u64 {
+    first.as_secs().saturating_mul(1 << times.min(32)).min(LONGEST_SECS)
 }
 
 /// Refusals that are remembered for one partner: as many elements as one session finds.
 const REFUSED_MAX: u64 = 250_000;
-const FIRST_SECS: u64 = 15 * 60;
 const LONGEST_SECS: u64 = 30 * 24 * 3600;
 
 #[cfg(test)]
@@ -83,23 +85,25 @@ mod tests {
     use super::*;
     use keyrink_store::memory::MemoryStore;
 
+    const FIRST: Duration = Duration::from_secs(900);
+
     #[test]
     fn pauses_double_up_to_a_month() {
-        assert_eq!((pause(0), pause(1), pause(2)), (900, 1800, 3600));
-        assert_eq!((pause(12), pause(200)), (LONGEST_SECS, LONGEST_SECS));
+        assert_eq!([0, 1, 2].map(|times| pause(FIRST, times)), [900, 1800, 3600]);
+        assert_eq!([12, 200].map(|times| pause(FIRST, times)), [LONGEST_SECS; 2]);
     }
 
     #[test]
     fn what_is_refused_is_not_wanted_from_that_partner() {
         let store = MemoryStore::new();
         let (set, all) = (Dataset(1), vec![vec![2; 16], vec![1; 16]]);
-        assert_eq!(refuse(&store, "a", set, &all[..1]).unwrap(), 1);
+        assert_eq!(refuse(&store, "a", set, FIRST, &all[..1]).unwrap(), 1);
         assert_eq!(wanted(&store, "a", set, all.clone()).unwrap(), [vec![1; 16]]);
         assert_eq!(
             wanted(&store, "b", set, all.clone()).unwrap(),
             [vec![1; 16], vec![2; 16]]
         );
-        refuse(&store, "a", set, &all[..1]).unwrap();
+        refuse(&store, "a", set, FIRST, &all[..1]).unwrap();
         assert_eq!(store.refusals("a", set, &all).unwrap()[0].times, 2);
     }
 
@@ -107,12 +111,12 @@ mod tests {
     fn what_was_refused_first_makes_room() {
         let store = MemoryStore::new();
         let (set, old) = (Dataset(1), vec![vec![0; 16]]);
-        refuse(&store, "a", set, &old).unwrap();
+        refuse(&store, "a", set, FIRST, &old).unwrap();
         let many: Vec<_> = (1..=20).map(|octet| vec![octet; 16]).collect();
-        refuse(&store, "a", set, &many).unwrap();
+        refuse(&store, "a", set, FIRST, &many).unwrap();
         // Longer than the others.
-        refuse(&store, "a", set, &many[..1]).unwrap();
-        assert_eq!(refuse_within(&store, "a", set, &[vec![99; 16]], 20).unwrap(), 18);
+        refuse(&store, "a", set, FIRST, &many[..1]).unwrap();
+        assert_eq!(refuse_within(&store, "a", set, FIRST, &[vec![99; 16]], 20).unwrap(), 18);
         assert_eq!(store.refusal_count("a").unwrap(), 18);
         assert_eq!(store.refusals("a", set, &many[..1]).unwrap().len(), 1);
         assert_eq!(wanted(&store, "a", set, old.clone()).unwrap(), old);

@@ -4,7 +4,7 @@
 //! them to a socket. It goes on reading while it writes, or two peers that only write would wait for each other.
 //! The machines read the tree, so they run where blocking is allowed.
 
-use super::dataset::{Found, Kind, Set, Start};
+use super::dataset::{Found, Kind, Manners, Set, Start};
 use keyrink_recon::session::{Action, Agreement, Budget, Failure, Handshake, PeerConfig, Session, Settings};
 use keyrink_recon::tree::Unavailable;
 use std::io;
@@ -27,6 +27,8 @@ pub(crate) enum Role {
 pub(crate) struct Met {
     /// What was reconciled.
     pub(crate) kind: &'static Kind,
+    /// What was left out of it, in bits.
+    pub(crate) omitted: String,
     /// How many elements this node had.
     pub(crate) held: u64,
     /// What came out.
@@ -55,6 +57,7 @@ pub(crate) async fn run(
     mut stream: TcpStream,
     role: Role,
     settings: Settings,
+    manners: Manners,
     sets: &[Arc<dyn Set>],
     mut heard: impl FnMut(&PeerConfig) -> bool,
 ) -> Result<Met, SessionError> {
@@ -83,9 +86,15 @@ pub(crate) async fn run(
         .iter()
         .find(|set| set.kind().name == dataset)
         .ok_or(SessionError::NoSuchSet(dataset))?;
+    let omitted = omission.to_string();
     let begin = Start {
         frames,
         omission,
+        manners: if set.kind().is_first() {
+            Manners::default()
+        } else {
+            manners
+        },
         seed: random(),
         now: start.elapsed(),
     };
@@ -103,6 +112,7 @@ pub(crate) async fn run(
     let _ = tokio::time::timeout(PARTING, stream.shutdown()).await;
     Ok(Met {
         kind: set.kind(),
+        omitted,
         held,
         found,
     })

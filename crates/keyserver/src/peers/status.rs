@@ -22,8 +22,14 @@ pub struct Report {
     pub filters: Option<String>,
     /// The port of plain HTTP that it announced last.
     pub http_port: Option<u16>,
-    /// Whether it knows of trees, which SKS does not.
-    pub trees: bool,
+    /// The trees that it offers; none if it does not know of trees, as SKS.
+    pub trees: Vec<String>,
+    /// From when on a session of the first generation is due, though both know the second.
+    pub first_due: u64,
+    /// What the last session left out because either side does, as first bits.
+    pub omitted: String,
+    /// Parts of the tree that it refused lately.
+    pub refused_parts: Vec<RefusedPart>,
     /// What it said about itself, in one line.
     pub software: String,
     /// Sessions that came to their end.
@@ -40,6 +46,8 @@ pub struct Report {
     pub sent: u64,
     /// Certificates fetched from it.
     pub fetched: u64,
+    /// Those of them that brought nothing new.
+    pub needless: u64,
     /// Octets of the answers that brought them.
     pub fetched_octets: u64,
     /// Requests for certificates that were sent to it.
@@ -58,6 +66,20 @@ pub struct Report {
     pub barred: Option<(u64, String)>,
     /// How many elements this node had when that began.
     pub barred_at: u64,
+}
+
+/// A part of the tree that a partner does not reconcile.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RefusedPart {
+    /// Its first bits.
+    pub prefix: String,
+    /// The reason in a number: 1 for not agreed on, 3 for policy.
+    pub code: u8,
+    /// The reason in words.
+    pub text: String,
+    /// Until when it is not asked for, in Unix seconds.
+    pub until: u64,
 }
 
 /// What happens between this node and a partner.

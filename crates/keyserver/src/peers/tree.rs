@@ -367,11 +367,14 @@ impl<const L: usize> Set for Tree<L> {
         let Start {
             frames,
             omission,
+            manners,
             seed,
             now,
         } = start;
         let (dataset, epoch) = (Arc::clone(&self.0.dataset), self.epoch()?);
         let walker = Walker::new(dataset, epoch, omission.roots(), Budget::default(), seed, frames, now);
+        let shunned = manners.shunned.iter().chain(&manners.refused);
+        let walker = walker.shun(shunned.filter_map(|prefix| prefix.parse().ok()).collect());
         Ok(Box::new(Told {
             session: walker,
             dataset: Arc::clone(&self.0.dataset),
@@ -382,11 +385,15 @@ impl<const L: usize> Set for Tree<L> {
         let Start {
             frames,
             omission,
+            manners,
             seed,
             now,
         } = start;
         let (dataset, epoch) = (Arc::clone(&self.0.dataset), self.epoch()?);
         let solver = Solver::new(dataset, epoch, omission.roots(), Budget::default(), seed, frames, now);
+        let refused = manners.refused.iter().filter_map(|prefix| prefix.parse().ok());
+        let refused = refused.map(|prefix| (prefix, BY_POLICY, "not reconciled here".to_owned()));
+        let solver = solver.refuse(refused.collect());
         Ok(Box::new(Told {
             session: solver,
             dataset: Arc::clone(&self.0.dataset),
@@ -440,6 +447,8 @@ fn successor(bytes: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Rows that are read at once.
+/// The code of a polite refusal that lasts.
+const BY_POLICY: u8 = 3;
 const PAGE: usize = 5000;
 /// Changes that are remembered for the sake of sessions; they take about 30 MB. A session that is older ends early.
 const LOG_MAX: usize = 200_000;

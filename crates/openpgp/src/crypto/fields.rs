@@ -27,6 +27,17 @@ impl<'a> Fields<'a> {
         self.octets(usize::from(bits).div_ceil(8))
     }
 
+    /// An integer whose bit count is exact.
+    pub(super) fn exact_integer(&mut self) -> Option<&'a [u8]> {
+        let bits = self
+            .0
+            .first_chunk::<2>()
+            .map(|bits| u32::from(u16::from_be_bytes(*bits)))?;
+        let octets = self.integer().ok()?;
+        let first = octets.first()?;
+        (octets.len() as u32 * 8 - first.leading_zeros() == bits).then_some(octets)
+    }
+
     /// A curve's object identifier without its length octet (RFC 9580 §9.2).
     pub(super) fn object_identifier(&mut self) -> Result<&'a [u8], CutOff> {
         let length = self.octets(1)?[0];
@@ -55,6 +66,10 @@ mod tests {
         assert!(fields.integer().unwrap().is_empty());
         assert!(fields.integer().is_err());
         assert!(Fields::new(&[5]).integer().is_err());
+        assert_eq!(Fields::new(&[0, 9, 1, 0]).exact_integer(), Some(&[1, 0][..]));
+        for loose in [&[0, 10, 1, 0][..], &[0, 16, 0, 1], &[0, 9, 3, 0], &[0, 0], &[0]] {
+            assert_eq!(Fields::new(loose).exact_integer(), None, "{loose:?}");
+        }
         assert!(Fields::new(&[3, 1, 2]).object_identifier().is_err());
     }
 }

@@ -85,6 +85,26 @@ impl Key {
             .into()
     }
 
+    /// Of a valid signature: whether the next of this kind in `value` has the one second half that it can have. The check of
+    /// Ed25519 ensures that, and the other schemes have none.
+    pub(super) fn is_canonical(&self, value: &mut Fields) -> bool {
+        let Ok(signature) = value.octets(self.signature_octets) else {
+            return false;
+        };
+        self.signature_octets != ED448_SIGNATURE_OCTETS || is_below_ed448_order(&signature[57..])
+    }
+
+    /// The same of algorithm 22.
+    pub(super) fn is_canonical_legacy(&self, value: &mut Fields) -> bool {
+        match value.exact_integer() {
+            Some([LEGACY_PREFIX, signature @ ..]) if self.signature_octets == ED448_SIGNATURE_OCTETS => {
+                self.is_canonical(&mut Fields::new(signature))
+            }
+            Some(_) => value.exact_integer().is_some(),
+            None => false,
+        }
+    }
+
     /// Ed25519: the halves are integers of at most 32 octets each. Ed448: all of it behind `40` in the first integer.
     fn legacy_signature(&self, value: &mut Fields) -> Option<Vec<u8>> {
         let first = value.integer().ok()?;
@@ -146,6 +166,18 @@ fn padded(integer: &[u8]) -> Option<[u8; 32]> {
         .copy_from_slice(integer);
     Some(half)
 }
+
+/// Is this number, little-endian, below the order of Ed448's group (RFC 8032 §5.2)?
+fn is_below_ed448_order(octets: &[u8]) -> bool {
+    octets.iter().rev().lt(&ED448_ORDER)
+}
+
+/// Big-endian, with the octet that is zero in every second half of a signature.
+const ED448_ORDER: [u8; 57] = [
+    0, 0x3f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+    0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7c, 0xca, 0x23, 0xe9, 0xc4, 0x4e, 0xdb, 0x49, 0xae,
+    0xd6, 0x36, 0x90, 0x21, 0x6c, 0xc2, 0x72, 0x8d, 0xc5, 0x8f, 0x55, 0x23, 0x78, 0xc2, 0x92, 0xab, 0x58, 0x44, 0xf3,
+];
 
 /// Marks a point in its native encoding (RFC 9580 §11.2.2).
 const LEGACY_PREFIX: u8 = 0x40;

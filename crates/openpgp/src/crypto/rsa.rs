@@ -52,6 +52,13 @@ impl Key {
     }
 }
 
+impl Key {
+    pub(super) fn is_canonical(&self, value: &mut Fields) -> bool {
+        let number = value.exact_integer().map(Integer::from_octets);
+        number.is_some_and(|number| number.is_residue_of(self.modulus.value()))
+    }
+}
+
 /// `00 01 FF … FF 00`, then the digest with its algorithm (RFC 8017 §9.2), if that fits.
 fn encoded_message(octets: usize, prefix: &[u8], digest: &[u8]) -> Option<Vec<u8>> {
     let filling = octets.checked_sub(3 + prefix.len() + digest.len())?;

@@ -47,6 +47,8 @@ pub struct Signature<'a> {
     pub issuers: Vec<KeyId>,
     /// Fingerprints that the packet names as its issuer, in either area.
     pub issuer_fingerprints: Vec<&'a [u8]>,
+    /// How many of the key ids and of the fingerprints are in the hashed area; they come first.
+    hashed_issuers: (usize, usize),
     /// What the hashed area says.
     pub claims: Claims<'a>,
     /// The first embedded signature, in either area.
@@ -96,6 +98,29 @@ impl<'a> Signature<'a> {
             };
             id.map(|id| KeyId(*id))
         })
+    }
+
+    /// Whether it names this key or nobody. Where the hashed area names an issuer, the unhashed area, which anybody can
+    /// change, is not heard; a kind of name that occurs must name this key at least once.
+    pub fn may_be_of(&self, id: &KeyId, fingerprint: &[u8]) -> bool {
+        let (ids, fingerprints) = match self.hashed_issuers {
+            (0, 0) => (&self.issuers[..], &self.issuer_fingerprints[..]),
+            (ids, fingerprints) => (&self.issuers[..ids], &self.issuer_fingerprints[..fingerprints]),
+        };
+        (ids.is_empty() || ids.contains(id)) && (fingerprints.is_empty() || fingerprints.contains(&fingerprint))
+    }
+
+    /// The packet's body as its owner signed it: without the unhashed area, of which the length becomes zero. Version 3
+    /// has no such area.
+    pub fn without_unhashed<'b>(&self, body: &'b [u8]) -> (&'b [u8], &'static [u8], &'b [u8]) {
+        let width = match self.version {
+            4 | 5 => 2,
+            6 => 4,
+            _ => return (body, &[], &[]),
+        };
+        let salt = if self.version == 6 { 1 + self.salt.len() } else { 0 };
+        let tail = self.digest_prefix.len() + salt + self.value.len();
+        (&body[..self.hashed.len()], &[0; 4][..width], &body[body.len() - tail..])
     }
 
     /// A revocation that also holds for the past: no reason, an unspecified one, or a compromise (RFC 9580 §5.2.3.31).
@@ -179,6 +204,7 @@ impl<'a> Signature<'a> {
             self.take_hashed(subpacket, body);
             self.take_hint(subpacket, body);
         }
+        self.hashed_issuers = (self.issuers.len(), self.issuer_fingerprints.len());
         for (subpacket, body) in subpackets(unhashed).map_while(|subpacket| subpacket) {
             self.take_hint(subpacket, body);
         }

@@ -25,6 +25,11 @@ pub(crate) fn json(name: &str) -> Json {
     serde_json::from_slice(&file(name)).unwrap()
 }
 
+/// The vectors of the second generation.
+pub(crate) fn second() -> Json {
+    json("../../../../testdata/recon-v2/vectors.json")
+}
+
 pub(crate) fn hex(json: &Json) -> Vec<u8> {
     let text = json.as_str().unwrap();
     (0..text.len())

@@ -41,6 +41,7 @@ pub(crate) fn settings(trees: &[&str], filters: &str) -> Settings {
         },
         dialect: None,
         busy: None,
+        wanted: None,
         patience: Duration::from_secs(60),
     }
 }

@@ -39,6 +39,8 @@ pub struct Settings {
     pub first_tree: String,
     /// The realm this session is about when calling: the part of a tree's name before the slash.
     pub realm: String,
+    /// The tree to choose when calling, if the peer has it, whatever either of both prefers.
+    pub wanted: Option<String>,
     /// The datasets of the first generation.
     pub filters: Filters,
     /// The tree to use with a peer that announces the second generation without naming trees.
@@ -243,9 +245,9 @@ impl Settings {
         let first = std::slice::from_ref(&self.first_tree);
         let theirs = peer.trees.as_deref().unwrap_or(first);
         let of_realm = |tree: &&String| tree.split('/').next() == Some(self.realm.as_str());
-        theirs
-            .iter()
-            .filter(of_realm)
+        let wanted = self.wanted.iter().filter(|wanted| theirs.contains(wanted));
+        wanted
+            .chain(theirs.iter().filter(of_realm))
             .find_map(|tree| self.offer(tree))
             .ok_or(Refusal::NoCommonTree)
     }

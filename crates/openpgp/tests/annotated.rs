@@ -1,0 +1,109 @@
+//! Annotated hashes: the vectors of the second generation of reconciliation.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+use keyrink_openpgp::armor;
+use keyrink_openpgp::cert::Cert;
+use keyrink_openpgp::digest::AnnotatedHash;
+use keyrink_openpgp::merge::merge;
+use keyrink_openpgp::policy::Limits;
+use keyrink_openpgp::project::Projection;
+use keyrink_openpgp::read::Keyring;
+use keyrink_openpgp::serving::Serving;
+use keyrink_openpgp::stored::write_projection;
+use keyrink_openpgp::verify::verify;
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+fn vectors() -> Value {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../testdata/recon-v2/vectors.json");
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+fn certificates(vectors: &Value) -> impl Iterator<Item = &Value> {
+    let lists = ["certificates", "rules"].map(|list| vectors[list].as_array().unwrap());
+    lists.into_iter().flatten()
+}
+
+fn read(octets: &[u8]) -> Cert {
+    let mut certs = Keyring::read(octets, &Limits::default()).certs;
+    assert_eq!(certs.len(), 1);
+    let mut cert = certs.remove(0).cert;
+    verify(&mut cert, None);
+    cert
+}
+
+fn cert(vector: &Value) -> Cert {
+    let base64 = vector["certificate_base64"].as_str().unwrap();
+    let armored = format!("-----BEGIN PGP PUBLIC KEY BLOCK-----\n\n{base64}\n-----END PGP PUBLIC KEY BLOCK-----\n");
+    read(&armor::decode(armored.as_bytes()).unwrap())
+}
+
+fn hexadecimal(hashes: &[AnnotatedHash]) -> BTreeSet<String> {
+    let text = |hash: &AnnotatedHash| hash.iter().map(|octet| format!("{octet:02x}")).collect();
+    hashes.iter().map(text).collect()
+}
+
+fn expected(vector: &Value) -> BTreeSet<String> {
+    let hashes = vector["annotated_hashes"].as_array().unwrap().iter();
+    hashes.map(|hash| hash.as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn every_vector_has_its_annotated_hashes() {
+    let (vectors, mut count) = (vectors(), 0);
+    for vector in certificates(&vectors) {
+        let (name, cert) = (&vector["name"], cert(vector));
+        assert_eq!(
+            cert.key().fingerprint().to_string().to_lowercase(),
+            vector["fingerprint"],
+            "{name}"
+        );
+        assert_eq!(hexadecimal(&cert.annotated_hashes()), expected(vector), "{name}");
+        count += 1;
+    }
+    assert_eq!(count, 22);
+}
+
+#[test]
+fn what_is_stored_and_given_to_others_keeps_them() {
+    let vectors = vectors();
+    for vector in certificates(&vectors) {
+        let (name, cert) = (&vector["name"], cert(vector));
+        let stored = cert.encode(&Serving::default());
+        assert_eq!(
+            hexadecimal(&Cert::decode(&stored).unwrap().annotated_hashes()),
+            expected(vector),
+            "{name}"
+        );
+        let mut sent = Vec::new();
+        write_projection(&stored, Projection::All, &mut sent).unwrap();
+        let received = read(&sent);
+        assert_eq!(received.annotated_hashes(), cert.annotated_hashes(), "{name}");
+        assert_eq!(received.digest(Projection::Sks), cert.digest(Projection::Sks), "{name}");
+    }
+}
+
+#[test]
+fn a_merge_has_those_of_both() {
+    let vectors = vectors();
+    for vector in certificates(&vectors) {
+        let cert = cert(vector);
+        let without = |keeps: fn(usize) -> bool| {
+            let mut components = cert.components().to_vec();
+            for component in &mut components {
+                let mut nth = 0;
+                component.signatures.retain(|_| {
+                    nth += 1;
+                    keeps(nth)
+                });
+            }
+            let mut part = Cert::new(components).unwrap();
+            verify(&mut part, None);
+            part
+        };
+        let (even, odd) = (without(|nth| nth % 2 == 0), without(|nth| nth % 2 == 1));
+        assert_eq!(merge(even, odd).unwrap().annotated_hashes(), cert.annotated_hashes());
+    }
+}
