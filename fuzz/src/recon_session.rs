@@ -97,6 +97,7 @@ fn settings() -> Settings {
         trees: vec![offer("openpgp/2"), offer("openpgp/1")],
         first_tree: "openpgp/1".into(),
         realm: "openpgp".into(),
+        wanted: None,
         filters: Filters {
             announced: "yminsky.dedup,yminsky.merge".into(),
             dataset: "sks".into(),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use common::link::{drain, run};
 use common::offers::{HOCKEYPUCK, SKS, settings};
-use common::{hex, json};
+use common::{hex, second};
 use keyrink_recon::session::{Action, Agreement, Failure, Fault, Handshake, Late, Refusal, Session, Settings};
 use keyrink_recon::wire::{Config, FrameReader, Verdict, WireError};
 

@@ -7,7 +7,7 @@ mod common;
 use std::sync::Arc;
 
 use common::link::{messages, reconcile, run, solver, walker};
-use common::{elements, hex, json, list, text, tree};
+use common::{elements, hex, list, second, text, tree};
 use keyrink_recon::dataset::Dataset;
 use keyrink_recon::element::{Element, Prefix};
 use keyrink_recon::session::{End, Omission};

@@ -6,7 +6,7 @@ mod common;
 
 use std::sync::Arc;
 
-use common::{elements, hex, json, list, summary, text, tree, values};
+use common::{elements, hex, json, list, second, summary, text, tree, values};
 use keyrink_recon::dataset::Dataset;
 use keyrink_recon::element::{Element, Prefix, Value};
 use keyrink_recon::poly::Poly;
