@@ -10,6 +10,7 @@
 //! verdicts in the store cost nothing, and the bound is spent on what was left over.
 
 mod belief;
+pub mod detached;
 mod hashing;
 mod old_key;
 

@@ -63,22 +63,9 @@ impl<'a> Place<'a> {
         } else {
             self.shared(signature, primary, work)?
         };
-        let Some(mut hasher) = hasher else { return Ok(None) };
+        let Some(hasher) = hasher else { return Ok(None) };
         work.hash(signature.hashed.len())?;
-        hasher.update(signature.hashed);
-        let length = signature.hashed.len() as u64;
-        match signature.version {
-            4 | 6 => {
-                hasher.update(&[signature.version, 0xFF]);
-                hasher.update(&(length as u32).to_be_bytes());
-            }
-            5 => {
-                hasher.update(&[5, 0xFF]);
-                hasher.update(&length.to_be_bytes());
-            }
-            _ => {}
-        }
-        Ok(Some(hasher.finish()))
+        Ok(Some(finish(hasher, signature)))
     }
 
     fn shared(
@@ -144,8 +131,26 @@ fn feed_key(mut hasher: Hasher, key: &Key<'_>, work: &mut Work) -> Result<Option
     Ok(Some(hasher))
 }
 
+/// The digest, given what comes before the signature's own octets.
+pub(super) fn finish(mut hasher: Hasher, signature: &Signature<'_>) -> Digest {
+    hasher.update(signature.hashed);
+    let length = signature.hashed.len() as u64;
+    match signature.version {
+        4 | 6 => {
+            hasher.update(&[signature.version, 0xFF]);
+            hasher.update(&(length as u32).to_be_bytes());
+        }
+        5 => {
+            hasher.update(&[5, 0xFF]);
+            hasher.update(&length.to_be_bytes());
+        }
+        _ => {}
+    }
+    hasher.finish()
+}
+
 /// Octets of salt that a version 6 signature has (RFC 9580 §9.5).
-fn salt_octets(hash: u8) -> Option<usize> {
+pub(super) fn salt_octets(hash: u8) -> Option<usize> {
     match hash {
         8 | 11 | 12 => Some(16),
         9 => Some(24),
