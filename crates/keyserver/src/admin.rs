@@ -2,6 +2,7 @@
 
 pub mod check;
 pub(crate) mod cutter;
+pub mod decide;
 mod derived;
 pub mod dump;
 pub mod explain;
@@ -17,6 +18,7 @@ mod source;
 use crate::cli;
 use crate::config::{Config, ConfigError};
 use crate::formats::{FAMILIES, OPENPGP};
+use crate::lifecycle::{ChangeError, SelectorError};
 use keyrink_store::postgres::{self, PostgresStore};
 use keyrink_store::sqlite::{self, Durability, SqliteStore};
 use keyrink_store::{Snapshot, Store, StoreError, Stored};
@@ -50,6 +52,21 @@ pub enum AdminError {
     /// What was to be explained.
     #[error("there is no file and no stored certificate {0:?}: give a path, a fingerprint or a key id of 16 digits")]
     Unknown(String),
+    /// What was to be explained is not stored, because of a rule.
+    #[error("it is not stored; there is a rule: {0}")]
+    Ruled(String),
+    /// A selector on the command line.
+    #[error(transparent)]
+    Selector(#[from] SelectorError),
+    /// A selector that selects nothing, because rules are about primary keys.
+    #[error("{0} is a subkey: rules are about primary keys, here {1}")]
+    Subkey(String, String),
+    /// A decision that may be about many certificates.
+    #[error("nothing was changed: add --yes if that is what you want, or --dry-run if not")]
+    Unconfirmed,
+    /// A rule that was to be changed.
+    #[error(transparent)]
+    Change(#[from] ChangeError),
     /// A partner, in words.
     #[error("{0}")]
     Peer(String),

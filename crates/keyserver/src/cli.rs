@@ -1,5 +1,7 @@
 //! The command line: what each subcommand takes, with examples, and the configuration it leads to.
 
+pub mod decide;
+
 use crate::config::{self, Config, ConfigError};
 use clap::{Args, Parser, Subcommand};
 use std::net::SocketAddr;
@@ -41,6 +43,9 @@ pub enum Command {
     /// Show or check the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Block, erase and hide what certificates hold, whoever brings it
+    #[command(subcommand)]
+    Admin(decide::Admin),
     /// Fetch certificates from any keyserver
     Get(Get),
     /// Search any keyserver

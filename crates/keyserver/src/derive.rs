@@ -5,8 +5,8 @@
 //! is nothing to do. A server does it in the background, slowly; `keyrink rebuild` does it at once.
 
 use crate::formats::{OPENPGP, Policy, hexadecimal, octets};
-use keyrink_openpgp::cert::Cert;
-use keyrink_store::{Batch, Decision, RecordId, Store, StoreError, Stored};
+use crate::lifecycle::{self, Decide, Rules};
+use keyrink_store::{RecordId, Store, StoreError};
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, mpsc};
@@ -18,6 +18,7 @@ pub(crate) struct Deriving<'a> {
     store: &'a dyn Store,
     policy: Policy,
     state: State,
+    rules: Rules,
 }
 
 /// What the note says.
@@ -47,7 +48,12 @@ impl<'a> Deriving<'a> {
             },
             None => State::new(policy, Policy::FIRST),
         };
-        Ok(Self { store, policy, state })
+        Ok(Self {
+            store,
+            policy,
+            state,
+            rules: Rules::default(),
+        })
     }
 
     /// Tells everybody by which policy is written from now on.
@@ -96,13 +102,9 @@ impl<'a> Deriving<'a> {
         let other = page
             .into_iter()
             .filter(|stored| all || stored.policy != policy.number());
-        let ids = other.map(|stored| stored.id).collect();
-        self.store.update(Batch {
-            realm: OPENPGP,
-            ids,
-            decide: Box::new(move |_, stored| decide(stored, policy)),
-            notes: vec![self.note()],
-        })?;
+        let ids: Vec<RecordId> = other.map(|stored| stored.id).collect();
+        let decide: Arc<Decide> = Arc::new(move |rules, _, stored| lifecycle::derive(rules, stored, policy));
+        self.rules.update(self.store, &ids, &decide, &[self.note()])?;
         Ok(looked)
     }
 
@@ -191,6 +193,7 @@ fn keep(store: &dyn Store, complete: &Complete, stopped: &mpsc::Receiver<()>) {
 fn derive(store: &dyn Store, complete: &Complete, stopped: &mpsc::Receiver<()>) -> Result<(), StoreError> {
     let mut deriving = Deriving::begin(store, complete.policy)?;
     deriving.announce()?;
+    lifecycle::finish_pending(store, &deriving.rules, complete.policy)?;
     complete.number.store(deriving.complete().number(), Ordering::Relaxed);
     let left = metrics::gauge!(LEFT);
     let count = store.count(OPENPGP)?;
@@ -212,11 +215,6 @@ fn derive(store: &dyn Store, complete: &Complete, stopped: &mpsc::Receiver<()>) 
     left.set(0.0);
     complete.number.store(deriving.complete().number(), Ordering::Relaxed);
     Ok(())
-}
-
-fn decide(stored: Option<&Stored>, policy: Policy) -> Decision {
-    let cert = stored.and_then(|stored| Cert::decode(&stored.data).ok());
-    cert.map_or(Decision::Keep, |cert| Decision::Put(policy.record(&cert)))
 }
 
 fn record_id(text: &str) -> Option<RecordId> {

@@ -5,6 +5,7 @@ use keyrink_openpgp::cert::Cert;
 use keyrink_openpgp::project::Projection;
 use keyrink_openpgp::serving::Serving;
 use keyrink_openpgp::terms::{self, Entry, Term};
+use keyrink_openpgp::veto::Veto;
 use keyrink_store::{Dataset, Element, Realm, Record, RecordId};
 
 /// The realm of OpenPGP certificates.
@@ -146,17 +147,20 @@ impl Policy {
     }
 
     /// What the store keeps of a verified certificate.
-    pub fn record(self, cert: &Cert) -> Record {
+    pub fn record(self, cert: &Cert, veto: &Veto) -> Record {
         Record {
-            data: cert.encode(&self.serving),
+            data: cert.encode_under(&self.serving, veto),
             policy: self.number(),
-            terms: self.terms(cert),
-            elements: self.elements(cert),
+            terms: self.terms(cert, veto),
+            elements: self.elements(cert, veto),
         }
     }
 
-    /// The elements that stand for a certificate in the reconciled sets.
-    pub fn elements(self, cert: &Cert) -> Vec<Element> {
+    /// The elements that stand for a certificate in the reconciled sets. One that users get nothing of is in none.
+    pub fn elements(self, cert: &Cert, veto: &Veto) -> Vec<Element> {
+        if *veto == Veto::Certificate {
+            return Vec::new();
+        }
         let elements = |family: &'static Family| {
             let dataset = family.dataset;
             family
@@ -168,9 +172,10 @@ impl Policy {
     }
 
     /// What a certificate is found by. A user id too long for the store is found by its address only, a word not at all.
-    pub fn terms(self, cert: &Cert) -> Vec<keyrink_store::Term> {
-        let mut terms = Vec::new();
-        for entry in terms::entries(cert, self.words) {
+    /// What users do not see, operators find by terms of other kinds.
+    pub fn terms(self, cert: &Cert, veto: &Veto) -> Vec<keyrink_store::Term> {
+        let mut terms = unseen(cert, veto);
+        for entry in terms::entries(cert, self.words, veto) {
             match entry {
                 Entry::Key { id, fingerprint } => {
                     terms.push(key(id, &fingerprint));
@@ -194,6 +199,47 @@ impl Policy {
         terms.dedup();
         terms
     }
+}
+
+/// Terms for operators: the addresses of the owner's user ids that users do not see, and that the whole is kept from them.
+fn unseen(cert: &Cert, veto: &Veto) -> Vec<keyrink_store::Term> {
+    let shows_all = *veto == Veto::Nothing && !cert.is_taken_back();
+    let hidden = cert
+        .own_user_ids()
+        .filter(|user_id| !shows_all && (cert.is_taken_back() || !veto.leaves(user_id)));
+    let hidden = hidden.filter_map(|user_id| {
+        let text = String::from_utf8_lossy(&user_id.body).to_lowercase();
+        Some(kept_back(&self::user_id(Some(terms::email(&text)?), None)))
+    });
+    let blocked = (*veto == Veto::Certificate).then(blocked);
+    hidden.chain(blocked).collect()
+}
+
+/// The term that finds all certificates that are kept from users as a whole.
+pub fn blocked() -> keyrink_store::Term {
+    keyrink_store::Term {
+        kind: BLOCKED | KEPT_BACK,
+        text: Vec::new(),
+    }
+}
+
+/// The term that finds for operators what `term` would find if it were not kept from users.
+pub fn kept_back(term: &keyrink_store::Term) -> keyrink_store::Term {
+    keyrink_store::Term {
+        kind: term.kind | KEPT_BACK,
+        text: term.text.clone(),
+    }
+}
+
+/// What comes before all terms of user ids, seen and unseen.
+pub fn user_id_terms() -> [keyrink_store::Term; 2] {
+    [USER_ID, USER_ID | KEPT_BACK].map(|kind| keyrink_store::Term { kind, text: Vec::new() })
+}
+
+/// The address by which such a term finds.
+pub fn email_of(term: &keyrink_store::Term) -> Option<&str> {
+    let email = term.text.split(|octet| *octet == END).next()?;
+    std::str::from_utf8(email).ok().filter(|email| !email.is_empty())
 }
 
 /// Under which id a certificate is stored.
@@ -273,6 +319,9 @@ const KEY: u8 = 1;
 const OLD_KEY: u8 = 2;
 const USER_ID: u8 = 3;
 const WORD: u8 = 4;
+const BLOCKED: u8 = 5;
+/// Added to a kind: only operators look for it.
+const KEPT_BACK: u8 = 0x80;
 /// Ends a text: no UTF-8 holds it.
 const END: u8 = 0xff;
 /// Octets of the fingerprint of a version 2 or 3 key.
@@ -283,10 +332,12 @@ pub fn term_text(term: &keyrink_store::Term) -> String {
     let parts = term.text.split(|octet| *octet == END).filter(|part| !part.is_empty());
     let parts: Vec<_> = parts.map(String::from_utf8_lossy).collect();
     let text = parts.join(", ");
-    match term.kind {
+    let unseen = if term.kind & KEPT_BACK == 0 { "" } else { "unseen " };
+    match term.kind & !KEPT_BACK {
         KEY => format!("key {}", hexadecimal(&term.text)),
         OLD_KEY => format!("fingerprint {}", hexadecimal(&term.text)),
-        USER_ID => format!("user id {}", text.escape_debug()),
+        USER_ID => format!("{unseen}user id {}", text.escape_debug()),
+        BLOCKED => "mark of blocked certificates".to_owned(),
         WORD => format!("word {}", text.escape_debug()),
         other => format!("term {other} {}", text.escape_debug()),
     }

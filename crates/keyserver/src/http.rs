@@ -25,6 +25,6 @@ pub(crate) mod search;
 pub mod server;
 pub mod stats;
 pub mod throttle;
-mod time;
+pub mod time;
 pub mod tls;
 pub mod web;

@@ -5,6 +5,7 @@
 
 use crate::config::Config;
 use crate::formats::{self, OPENPGP, Policy};
+use crate::lifecycle::{Action, Decide, RuleSet, Rules};
 use keyrink_openpgp::armor::{self, ArmorError};
 use keyrink_openpgp::cert::{Cert, Component};
 use keyrink_openpgp::explain::Explanation;
@@ -18,10 +19,11 @@ use keyrink_openpgp::serving::Serving;
 use keyrink_openpgp::stored::{Entries, Entry};
 use keyrink_openpgp::terms::Term;
 use keyrink_openpgp::verify;
-use keyrink_store::{Applied, Batch, Dataset, Decision, Record, RecordId, Store, StoreError, Stored};
+use keyrink_openpgp::veto::Veto;
+use keyrink_store::{Applied, Dataset, Decision, Record, RecordId, Store, StoreError, Stored};
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use thiserror::Error;
 
 /// The write path into one store.
@@ -33,6 +35,8 @@ pub struct Ingest {
     pub limits: Limits,
     /// What is derived from them.
     pub policy: Policy,
+    /// What the operator decided about them.
+    pub rules: Arc<Rules>,
 }
 
 /// A certificate made ready for the store.
@@ -45,8 +49,12 @@ pub struct Prepared {
     dropped: Vec<Dropped>,
     /// The certificate as it was stored before, if it was worth looking for.
     known: Option<Cert>,
+    /// What the rules kept from users as the record was made.
+    veto: Veto,
     /// Whether the last decision was that it is too large.
     too_large: AtomicBool,
+    /// What the rules forbid, by the last decision.
+    ban: Mutex<Option<Action>>,
 }
 
 /// What came from a peer.
@@ -58,6 +66,8 @@ pub struct Receipt {
     pub needless: u64,
     /// Their elements in the dataset, as they were before they met what is stored.
     pub elements: BTreeSet<Vec<u8>>,
+    /// Those of them that the operator does not want, whoever offers them.
+    pub forbidden: BTreeSet<Vec<u8>>,
 }
 
 impl Receipt {
@@ -66,6 +76,7 @@ impl Receipt {
         self.certificates += other.certificates;
         self.needless += other.needless;
         self.elements.extend(other.elements);
+        self.forbidden.extend(other.forbidden);
     }
 }
 
@@ -102,6 +113,8 @@ pub enum Outcome {
     Invalid,
     /// What its owner signed is more than this server keeps of one certificate: nothing of it was stored.
     TooLarge,
+    /// The operator of this server does not want it: nothing of it was stored.
+    Forbidden,
 }
 
 /// A part of a submission that users will not see.
@@ -143,6 +156,7 @@ impl Ingest {
             store,
             limits: Self::limits(config),
             policy: Policy::new(config),
+            rules: Arc::default(),
         }
     }
 
@@ -229,13 +243,21 @@ impl Ingest {
             .iter()
             .filter(|outcome| **outcome == Outcome::Unchanged)
             .count();
-        let elements = prepared.iter().flat_map(|prepared| &prepared.record.elements);
-        let elements = elements.filter(|element| element.dataset == dataset);
-        Ok(Receipt {
+        let mut receipt = Receipt {
             certificates: prepared.len() as u64,
             needless: needless as u64,
-            elements: elements.map(|element| element.bytes.clone()).collect(),
-        })
+            ..Receipt::default()
+        };
+        for prepared in prepared.iter() {
+            let elements = self.policy.elements(&prepared.cert, &Veto::Nothing).into_iter();
+            let elements = elements.filter(|element| element.dataset == dataset);
+            let list = match prepared.ban() {
+                Some(_) => &mut receipt.forbidden,
+                None => &mut receipt.elements,
+            };
+            list.extend(elements.map(|element| element.bytes));
+        }
+        Ok(receipt)
     }
 
     /// Verifies certificates and makes their stored form, reusing verdicts of the copies in the store.
@@ -252,16 +274,19 @@ impl Ingest {
         prepared: &Arc<Vec<Prepared>>,
         notes: Vec<(String, Option<Vec<u8>>)>,
     ) -> Result<Vec<Outcome>, StoreError> {
-        let batch = Batch {
-            realm: OPENPGP,
-            ids: prepared.iter().map(|prepared| prepared.id.clone()).collect(),
-            decide: {
-                let (prepared, limits, policy) = (Arc::clone(prepared), self.limits.clone(), self.policy);
-                Box::new(move |at, old| decide(&prepared[at], old, &limits, policy))
-            },
-            notes,
+        let ids: Vec<RecordId> = prepared.iter().map(|prepared| prepared.id.clone()).collect();
+        let decide: Arc<Decide> = {
+            let (prepared, limits, policy) = (Arc::clone(prepared), self.limits.clone(), self.policy);
+            Arc::new(move |rules, at, old| {
+                Deciding {
+                    rules,
+                    limits: &limits,
+                    policy,
+                }
+                .decide(&prepared[at], old)
+            })
         };
-        let applied = self.store.update(batch)?;
+        let applied = self.rules.update(&*self.store, &ids, &decide, &notes)?;
         Ok(prepared
             .iter()
             .zip(applied)
@@ -300,14 +325,17 @@ impl Ingest {
                 reason: "the certificate is larger than this server keeps".to_owned(),
             });
         }
-        let record = self.policy.record(&cert);
+        let veto = self.rules.known(&*self.store)?.judge(&cert).veto();
+        let record = self.policy.record(&cert, &veto);
         Ok(Prepared {
             cert,
             id,
             record,
             dropped,
             known,
+            veto,
             too_large: AtomicBool::new(false),
+            ban: Mutex::default(),
         })
     }
 
@@ -381,6 +409,9 @@ fn is_old_key(stored: &Stored) -> bool {
     }
 }
 
+/// The reason for [`Outcome::Forbidden`].
+pub const FORBIDDEN: &str = "the operator of this server has blocked or erased this certificate";
+
 /// The reason for [`Outcome::TooLarge`].
 pub const TOO_LARGE: &str = "what its owner signed is more than this server keeps of one certificate";
 
@@ -397,39 +428,81 @@ const RUN_CERTIFICATES_MAX: usize = 16;
 /// Dropped parts listed for each certificate.
 const DROPPED_MAX: usize = 100;
 
-fn decide(new: &Prepared, old: Option<&Stored>, limits: &Limits, policy: Policy) -> Decision {
-    let takes = |cert: &Cert, record: &Record| {
-        let takes = limits.bears(cert) && record.data.len() <= Record::OCTETS_MAX;
-        new.too_large.store(!takes, Ordering::Relaxed);
-        takes
-    };
-    let Some(old) = old else {
-        return if takes(&new.cert, &new.record) {
-            Decision::Put(new.record.clone())
-        } else {
-            Decision::Keep
+/// What decides about certificates inside a transaction.
+struct Deciding<'a> {
+    rules: &'a RuleSet,
+    limits: &'a Limits,
+    policy: Policy,
+}
+
+impl Deciding<'_> {
+    fn decide(&self, new: &Prepared, old: Option<&Stored>) -> Decision {
+        let judgement = self.rules.judge(&new.cert);
+        new.set_ban(judgement.ban());
+        if judgement.erases() {
+            return Decision::Keep;
+        }
+        // What can't be read any more is left for `check` to report; it must not be replaced by less.
+        let is_same = |old: &Stored| (&new.record.data, new.record.policy) == (&old.data, old.policy);
+        match old {
+            Some(old) if is_same(old) && judgement.veto() == new.veto => Decision::Keep,
+            Some(old) => match Cert::decode(&old.data) {
+                Ok(cert) => self.merge(new, judgement.blocks(), old, cert),
+                Err(_) => Decision::Keep,
+            },
+            None if judgement.blocks() => match self.admitted(&new.cert) {
+                cert if cert.is_taken_back() => self.put(new, &cert),
+                _ => Decision::Keep,
+            },
+            None if judgement.veto() == new.veto => self.put_if_it_fits(new, &new.cert, || new.record.clone()),
+            None => self.put(new, &new.cert),
+        }
+    }
+
+    /// Unites a copy with the stored one. Of a blocked certificate, and for one, no more is taken than a revocation for all
+    /// time, and the user id that blocks it.
+    fn merge(&self, new: &Prepared, blocked: bool, old: &Stored, cert: Cert) -> Decision {
+        let was_blocked = self.rules.judge(&cert).blocks();
+        let more = match blocked || was_blocked {
+            true => self.admitted(&new.cert),
+            false => new.cert.clone(),
         };
-    };
-    let is_stored = |record: &Record| (&record.data, record.policy) == (&old.data, old.policy);
-    if is_stored(&new.record) {
-        return Decision::Keep;
+        if was_blocked {
+            new.set_ban(Some(Action::Block));
+            if !more.is_taken_back() {
+                return Decision::Keep;
+            }
+        }
+        let Some(mut merged) = merge(cert, more) else {
+            return Decision::Keep;
+        };
+        self.limits.trim(&mut merged);
+        match self.put(new, &merged) {
+            Decision::Put(record) if (&record.data, record.policy) == (&old.data, old.policy) => Decision::Keep,
+            other => other,
+        }
     }
-    // What can't be read any more is left for `check` to report; it must not be replaced by less.
-    let Ok(cert) = Cert::decode(&old.data) else {
-        return Decision::Keep;
-    };
-    let Some(mut merged) = merge(cert, new.cert.clone()) else {
-        return Decision::Keep;
-    };
-    limits.trim(&mut merged);
-    let record = policy.record(&merged);
-    if !takes(&merged, &record) {
-        tracing::warn!(fingerprint = %merged.key().fingerprint(), "the owner's signatures exceed the limits: not merged");
-        return Decision::Keep;
+
+    fn admitted(&self, cert: &Cert) -> Cert {
+        cert.without_all_but(|user_id| self.rules.selects(user_id))
     }
-    if is_stored(&record) {
-        Decision::Keep
-    } else {
+
+    fn put(&self, new: &Prepared, cert: &Cert) -> Decision {
+        let judgement = self.rules.judge(cert);
+        if judgement.erases() {
+            return Decision::Delete;
+        }
+        self.put_if_it_fits(new, cert, || self.policy.record(cert, &judgement.veto()))
+    }
+
+    fn put_if_it_fits(&self, new: &Prepared, cert: &Cert, record: impl Fn() -> Record) -> Decision {
+        let record = record();
+        let takes = self.limits.bears(cert) && record.data.len() <= Record::OCTETS_MAX;
+        new.too_large.store(!takes, Ordering::Relaxed);
+        if !takes {
+            tracing::warn!(fingerprint = %cert.key().fingerprint(), "the owner's signatures exceed the limits: not stored");
+            return Decision::Keep;
+        }
         Decision::Put(record)
     }
 }
@@ -437,12 +510,22 @@ fn decide(new: &Prepared, old: Option<&Stored>, limits: &Limits, policy: Policy)
 impl Prepared {
     fn outcome(&self, applied: Applied) -> Outcome {
         match applied {
+            _ if self.ban() == Some(Action::Erase) => Outcome::Forbidden,
+            _ if self.ban() == Some(Action::Block) && !self.cert.is_taken_back() => Outcome::Forbidden,
             _ if !self.was_shown() && !self.cert.is_presentable() => Outcome::Invalid,
             _ if self.too_large.load(Ordering::Relaxed) => Outcome::TooLarge,
             Applied::Inserted => Outcome::Inserted,
             Applied::Updated => Outcome::Updated,
             Applied::Unchanged | Applied::Deleted => Outcome::Unchanged,
         }
+    }
+
+    fn set_ban(&self, ban: Option<Action>) {
+        *self.ban.lock().unwrap_or_else(PoisonError::into_inner) = ban;
+    }
+
+    fn ban(&self) -> Option<Action> {
+        *self.ban.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The stored certificate was already fit to be shown.
@@ -454,8 +537,9 @@ impl Prepared {
     /// part is shown is a matter of the whole certificate.
     fn dropped(&self, serving: &Serving) -> Vec<Dropped> {
         let whole = self.known.clone().and_then(|known| merge(known, self.cert.clone()));
-        let whole = whole.as_ref().map(|whole| Explanation::of(whole, serving));
-        let explanation = Explanation::of(&self.cert, serving);
+        let of = |cert| Explanation::of(cert, serving).under(self.veto.clone());
+        let whole = whole.as_ref().map(of);
+        let explanation = of(&self.cert);
         let hidden = explanation.hidden();
         let hidden = hidden.filter(|hidden| whole.as_ref().is_none_or(|whole| whole.hides(hidden)));
         let hidden = hidden.map(|hidden| Dropped {

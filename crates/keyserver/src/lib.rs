@@ -14,6 +14,7 @@ mod follow;
 pub mod formats;
 pub mod http;
 pub mod ingest;
+pub mod lifecycle;
 pub mod logging;
 pub mod metrics;
 pub mod peers;

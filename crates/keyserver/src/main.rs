@@ -34,6 +34,7 @@ fn run(command: Command) -> Result<(), Box<dyn Error>> {
             Config::read(Some(&file), [])?;
             println!("{}: right", file.display());
         }
+        Command::Admin(arguments) => admin::decide::run(&arguments)?,
         Command::Get(arguments) => client::get(&arguments)?,
         Command::Search(arguments) => client::search(&arguments)?,
     }

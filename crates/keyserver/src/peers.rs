@@ -21,7 +21,7 @@ mod lease;
 mod listener;
 pub(crate) mod partner;
 pub(crate) mod recovery;
-mod refused;
+pub(crate) mod refused;
 pub(crate) mod session;
 pub mod status;
 mod tree;

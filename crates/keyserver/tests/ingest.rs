@@ -17,6 +17,7 @@ fn ingest(limits: Limits) -> Ingest {
         store: Arc::new(MemoryStore::new()),
         limits,
         policy: Policy::default(),
+        rules: Arc::default(),
     }
 }
 
@@ -176,6 +177,7 @@ fn the_policy_counts_as_well_as_the_packets() {
         store: Arc::clone(&first.store),
         limits: Limits::default(),
         policy: Policy::new(&Config::default()),
+        rules: Arc::default(),
     };
     let count = |ingest: &Ingest| ingest.store.range(SKS.dataset, &[], &[0xFF; 16], 9).unwrap().0.len();
     assert_eq!(count(&first), 0, "this policy keeps no dataset");

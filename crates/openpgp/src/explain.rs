@@ -5,6 +5,7 @@ use crate::facts::{Fact, Facts};
 use crate::packet::tag;
 use crate::project::{self, Projection};
 use crate::serving::Serving;
+use crate::veto::Veto;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Knows which packets of a verified certificate users don't get to see.
@@ -18,6 +19,8 @@ pub struct Explanation<'a> {
     reason: &'static str,
     /// The owner took the key back.
     taken_back: bool,
+    /// What the operator keeps from users.
+    veto: Veto,
 }
 
 /// A packet that users don't get to see. Nothing is put in words before it is asked for: there may be very many.
@@ -43,7 +46,15 @@ impl<'a> Explanation<'a> {
             withheld: serving.withheld(cert),
             reason,
             taken_back: project::is_taken_back(cert),
+            veto: Veto::Nothing,
         }
+    }
+
+    /// The same on a server whose operator keeps something from users; of a certificate all of which is kept from them, peers
+    /// get nothing either.
+    pub fn under(mut self, veto: Veto) -> Self {
+        self.shown.retain(|at| veto.leaves(&self.cert.components()[*at]));
+        Self { veto, ..self }
     }
 
     /// All that is kept from users. The signatures of a hidden component are hidden with it and not listed.
@@ -60,19 +71,21 @@ impl<'a> Explanation<'a> {
 
     fn hide_component(&self, component: &'a Component) -> Hidden<'a> {
         let taken_back = self.taken_back && component.tag == tag::USER_ID && project::is_served_bound(component);
+        let taken_back = taken_back.then_some("the key was revoked for all time: only the revocation is given out");
         Hidden {
             component,
             signature: None,
-            reason: taken_back.then_some("the key was revoked for all time: only the revocation is given out"),
+            reason: (!self.veto.leaves(component)).then_some(VETOED).or(taken_back),
         }
     }
 
     fn hide(&self, component: &'a Component, signature: &'a Attached, place: (usize, usize)) -> Option<Hidden<'a>> {
         let withheld = self.withheld.contains(&place);
-        (withheld || !project::is_served(&signature.facts)).then_some(Hidden {
+        let vetoed = !self.veto.leaves_signature(&signature.facts);
+        (withheld || vetoed || !project::is_served(&signature.facts)).then_some(Hidden {
             component,
             signature: Some(signature),
-            reason: withheld.then_some(self.reason),
+            reason: vetoed.then_some(VETOED).or(withheld.then_some(self.reason)),
         })
     }
 
@@ -120,15 +133,26 @@ impl Explanation<'_> {
         let seen = Seen::of(self.cert);
         let components = self.cert.components().iter().enumerate();
         components.flat_map(move |(at, component)| {
-            let alone = self.judge(component, None, at, seen.component(at));
+            let mut shown = seen.component(at);
+            self.forbid(&mut shown, self.veto.leaves(component));
+            let alone = self.judge(component, None, at, shown);
             let signatures = component.signatures.iter().enumerate();
             let signatures = signatures.map(|(nth, signature)| {
                 let mut shown = seen.signature(at, nth);
-                shown.retain(|projection| *projection != Projection::Served || !self.withheld.contains(&(at, nth)));
+                let leaves = self.veto.leaves(component) && self.veto.leaves_signature(&signature.facts);
+                self.forbid(&mut shown, leaves && !self.withheld.contains(&(at, nth)));
                 self.judge(component, Some((nth, signature)), at, shown)
             });
             std::iter::once(alone).chain(signatures).collect::<Vec<_>>()
         })
+    }
+
+    /// Takes away what does not see a packet although it is sound.
+    fn forbid(&self, shown: &mut Vec<Projection>, to_users: bool) {
+        shown.retain(|projection| match projection {
+            Projection::Served => to_users,
+            _ => self.veto != Veto::Certificate,
+        });
     }
 
     fn judge(
@@ -153,7 +177,7 @@ impl Explanation<'_> {
                 (hidden.unwrap_or(verdict), source)
             }
         };
-        let hockeypuck = !shown.contains(&Projection::Hockeypuck);
+        let hockeypuck = !shown.contains(&Projection::Hockeypuck) && self.veto != Veto::Certificate;
         let reason = || match signature {
             None => stranger(component.normal, None),
             Some((_, signature)) => stranger(signature.normal, Some(&signature.facts)),
@@ -221,6 +245,8 @@ impl Hidden<'_> {
         self.reason.unwrap_or_else(own_fault)
     }
 }
+
+const VETOED: &str = "the operator of this server keeps it back";
 
 /// Longest part of a user id that is put into an explanation.
 const USER_ID_OCTETS_MAX: usize = 200;

@@ -3,7 +3,7 @@
 //! No I/O. In the order data flows: [`armor`] turns text into octets, [`packet`] cuts them into packets,
 //! [`read`] attaches packets to components of certificates ([`cert`]), [`verify`] finds the [`facts`] about every
 //! signature, [`merge`] unites copies, [`policy`] bounds them, [`project`] shows each kind of reader its part
-//! ([`serving`] says how much of what others signed), of
+//! ([`serving`] says how much of what others signed, [`veto`] what an operator keeps from users), of
 //! which [`digest`] takes the digest that peers know, [`status`] derives expiry and revocation, [`terms`] says
 //! what a certificate is found by, and [`stored`] is the form in which it is kept.
 //!
@@ -26,3 +26,4 @@ pub mod status;
 pub mod stored;
 pub mod terms;
 pub mod verify;
+pub mod veto;

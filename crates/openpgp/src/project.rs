@@ -215,10 +215,12 @@ fn take_binding<'a>(signatures: &mut [(&'a Attached, u32)]) -> Option<&'a Attach
 /// Did the owner revoke the key for all time?
 pub(crate) fn is_taken_back(cert: &Cert) -> bool {
     let mut signatures = cert.primary().signatures.iter();
-    signatures.any(|signature| {
-        let facts = &signature.facts;
-        facts.binds() && facts.has(Fact::Hard) && facts.kind == kind::KEY_REVOCATION
-    })
+    signatures.any(|signature| takes_back(&signature.facts))
+}
+
+/// Is it a revocation of the primary key for all time, by its owner?
+pub(crate) fn takes_back(facts: &Facts) -> bool {
+    facts.binds() && facts.has(Fact::Hard) && facts.kind == kind::KEY_REVOCATION
 }
 
 /// Is a signature sound enough for users?

@@ -4,6 +4,7 @@ use crate::cert::Cert;
 use crate::packet::key::Key;
 use crate::packet::tag;
 use crate::project::Projection;
+use crate::veto::Veto;
 
 /// What somebody looks for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -42,7 +43,7 @@ pub enum Entry {
 }
 
 /// Entries for a verified certificate, sorted. Only what users are shown can be found, except the primary key itself.
-pub fn entries(cert: &Cert, words_too: bool) -> Vec<Entry> {
+pub fn entries(cert: &Cert, words_too: bool, veto: &Veto) -> Vec<Entry> {
     let mut entries = Vec::new();
     let mut push_key = |key: &Key<'_>| {
         entries.push(Entry::Key {
@@ -51,7 +52,10 @@ pub fn entries(cert: &Cert, words_too: bool) -> Vec<Entry> {
         });
     };
     push_key(&cert.key());
-    let shown = || cert.project(Projection::Served);
+    let shown = || {
+        cert.project(Projection::Served)
+            .filter(|component| veto.leaves(component))
+    };
     shown()
         .filter_map(|component| component.key())
         .for_each(|key| push_key(&key));

@@ -225,6 +225,7 @@ fn batch(range: std::ops::Range<usize>) -> Batch {
         ids: range.map(id).collect(),
         decide: Box::new(move |index, _| Decision::Put(made[index].clone())),
         notes: vec![],
+        premise: None,
     }
 }
 

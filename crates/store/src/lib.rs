@@ -79,6 +79,7 @@ pub trait Store: Send + Sync {
     fn trim_refusals(&self, source: &str, most: u64) -> Result<(), StoreError>;
 
     /// Runs `batch` in one transaction and returns, once it is durable, what it did to each id, in order.
+    /// [`Batch::premise`] ties it to a note.
     ///
     /// The closure is pure and may run more than once: a conflict with another writer starts the batch again.
     /// Concurrent calls share one commit where the engine can do so.
@@ -172,6 +173,10 @@ pub struct Batch {
     pub decide: Decide,
     /// Small values written in the same transaction; `None` removes.
     pub notes: Vec<(String, Option<Vec<u8>>)>,
+    /// A note, and the value it must have at that moment: with another one, or without the note, nothing is done and the
+    /// answer is [`StoreError::Overtaken`]. Nobody changes the note between this and the end of the transaction, so the
+    /// closure may rely on whatever the note stands for.
+    pub premise: Option<(String, Vec<u8>)>,
 }
 
 /// The closure of a batch: the position of an id in it and what is stored under that id.
@@ -264,6 +269,9 @@ pub enum StoreError {
         /// Newest version known.
         known: u32,
     },
+    /// The premise of a batch does not hold any more: nothing was changed, look again and decide anew.
+    #[error("what this was decided by has changed meanwhile")]
+    Overtaken,
     /// The caller handed over something the store can't hold.
     #[error("{0}")]
     Invalid(String),

@@ -145,6 +145,11 @@ impl Store for MemoryStore {
     fn update(&self, batch: Batch) -> Result<Vec<Applied>, StoreError> {
         let mut state = self.state();
         let now = now();
+        if let Some((key, value)) = &batch.premise
+            && state.notes.get(key) != Some(value)
+        {
+            return Err(StoreError::Overtaken);
+        }
         let plan = Plan::make::<StoreError>(&batch, now, |id| {
             Ok(state
                 .records

@@ -1,6 +1,6 @@
 //! The words of the store: realms, ids, terms, datasets and elements.
 
-/// One kind of public-key infrastructure. Records of different realms never meet.
+/// One kind of records: a public-key infrastructure, or what else a program keeps. Records of different realms never meet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Realm(pub u8);
 

@@ -5,6 +5,7 @@ use super::progress::Progress;
 use super::{AdminError, open_to_read};
 use crate::cli;
 use crate::formats::{self, FAMILIES, Family, OPENPGP, Policy};
+use crate::lifecycle::RuleSet;
 use crate::peers::dataset::{Saved, Total};
 use keyrink_openpgp::cert::Cert;
 use keyrink_store::{Dataset, Store, Stored};
@@ -57,6 +58,10 @@ pub struct CheckReport {
     pub terms: u64,
     /// Each dataset that is kept, or that has elements.
     pub datasets: Vec<DatasetReport>,
+    /// Certificates that are stored and blocked.
+    pub blocked: u64,
+    /// How many rules there are of each action.
+    pub rules: Vec<(&'static str, u64)>,
     /// Certificates that another policy derived from than is configured now.
     pub outdated: u64,
     /// For each dataset a part of its tree's sums, which servers show as `keyrink_tree_sum`.
@@ -82,16 +87,18 @@ pub struct DatasetReport {
 pub fn check(store: &dyn Store, policy: Policy, progress: &dyn Fn(u64) -> Progress) -> Result<CheckReport, AdminError> {
     let snapshot = store.snapshot()?;
     let counted = snapshot.count(OPENPGP)?;
+    let rules = RuleSet::read(&*snapshot)?;
     let progress = progress(counted);
     let report = RefCell::new(CheckReport::begin());
     let rows = compare(
         &*snapshot,
         policy,
+        &rules,
         &mut |stored| {
             let mut report = report.borrow_mut();
             report.records += 1;
             progress.at(report.records, report.records);
-            report.certificate(stored, policy)
+            report.certificate(stored, policy, &rules)
         },
         &mut |wrong| {
             report.borrow_mut().differ(|| wrong.to_string());
@@ -100,6 +107,11 @@ pub fn check(store: &dyn Store, policy: Policy, progress: &dyn Fn(u64) -> Progre
     )?;
     progress.finish();
     let mut report = report.into_inner();
+    report.rules = rules
+        .counts()
+        .into_iter()
+        .map(|(action, count)| (action.name(), count))
+        .collect();
     let found = report.records;
     if counted != found {
         report.differ(|| format!("the writers count {counted} certificates, {found} are there"));
@@ -143,7 +155,7 @@ impl CheckReport {
     }
 
     /// The certificate of a record, if it is readable, stands under its own id and is stored as it would be now.
-    fn certificate(&mut self, stored: &Stored, policy: Policy) -> Option<Cert> {
+    fn certificate(&mut self, stored: &Stored, policy: Policy, rules: &RuleSet) -> Option<Cert> {
         let id = || formats::hexadecimal(stored.id.as_bytes());
         let Ok(cert) = Cert::decode(&stored.data) else {
             self.differ(|| format!("{}: the record cannot be read", id()));
@@ -152,11 +164,17 @@ impl CheckReport {
         if cert.id() != stored.id.as_bytes() {
             self.differ(|| format!("{}: the record holds another certificate", id()));
         }
+        let judgement = rules.judge(&cert);
+        if judgement.erases() {
+            self.differ(|| format!("{}: a rule says that it is erased, and it is stored", id()));
+        }
+        self.blocked += u64::from(judgement.blocks());
+        let veto = judgement.veto();
         self.outdated += u64::from(stored.policy != policy.number());
-        if stored.policy == policy.number() && cert.encode(&policy.serving()) != stored.data {
+        if stored.policy == policy.number() && cert.encode_under(&policy.serving(), &veto) != stored.data {
             self.differ(|| format!("{}: what is derived from its packets differs from what is stored", id()));
         }
-        for element in policy.of_record(stored.policy).elements(&cert) {
+        for element in policy.of_record(stored.policy).elements(&cert, &veto) {
             let datasets = self.datasets.iter_mut().zip(FAMILIES);
             let of = datasets.filter(|(_, family)| family.dataset == element.dataset);
             let xor = of.flat_map(|(dataset, _)| dataset.xor.iter_mut().zip(&element.bytes));
@@ -177,6 +195,11 @@ impl fmt::Display for CheckReport {
             ("certificates".to_owned(), self.records.to_string()),
             ("terms".to_owned(), self.terms.to_string()),
         ];
+        if self.blocked > 0 {
+            lines.push(("blocked".to_owned(), self.blocked.to_string()));
+        }
+        let rules = self.rules.iter().filter(|(_, count)| *count > 0);
+        lines.extend(rules.map(|(action, count)| (format!("rules: {action}"), count.to_string())));
         for dataset in &self.datasets {
             let name = dataset.name;
             lines.push((format!("{name} elements"), dataset.elements.to_string()));

@@ -5,6 +5,7 @@
 
 use super::{AdminError, for_each_record};
 use crate::formats::{self, FAMILIES, OPENPGP, Policy};
+use crate::lifecycle::RuleSet;
 use keyrink_openpgp::cert::Cert;
 use keyrink_store::{Dataset, Derived, Element, RecordId, Snapshot, StoreError, Stored, Term};
 use std::collections::BTreeMap;
@@ -33,16 +34,17 @@ pub(super) struct Rows {
 pub(super) fn compare(
     snapshot: &dyn Snapshot,
     policy: Policy,
+    rules: &RuleSet,
     read: &mut dyn FnMut(&Stored) -> Option<Cert>,
     wrong: &mut Visit<'_>,
 ) -> Result<Rows, AdminError> {
     let (mut terms, mut elements) = (Sum::default(), Sum::default());
     for_each_record(snapshot, |stored| {
         if let Some(cert) = read(stored) {
-            let policy = policy.of_record(stored.policy);
-            let all = policy.terms(&cert);
+            let (policy, veto) = (policy.of_record(stored.policy), rules.judge(&cert).veto());
+            let all = policy.terms(&cert, &veto);
             all.iter().for_each(|term| terms.add(&(term, &stored.id)));
-            let all = policy.elements(&cert);
+            let all = policy.elements(&cert, &veto);
             all.iter().for_each(|element| elements.add(&(element, &stored.id)));
         }
         Ok(())
@@ -55,7 +57,7 @@ pub(super) fn compare(
         Ok(())
     })?;
     if found != terms {
-        let derive = |cert: &Cert, number| policy.of_record(number).terms(cert);
+        let derive = |cert: &Cert, number| policy.of_record(number).terms(cert, &rules.judge(cert).veto());
         name(snapshot, &derive, &has_term, &for_each_term, Derived::Term, wrong)?;
     }
     let mut found = Sum::default();
@@ -65,7 +67,7 @@ pub(super) fn compare(
         Ok(())
     })?;
     if found != elements {
-        let derive = |cert: &Cert, number| policy.of_record(number).elements(cert);
+        let derive = |cert: &Cert, number| policy.of_record(number).elements(cert, &rules.judge(cert).veto());
         name(
             snapshot,
             &derive,

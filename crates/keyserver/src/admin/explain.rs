@@ -4,6 +4,8 @@ use super::{AdminError, open_to_read};
 use crate::cli;
 use crate::formats::{self, FAMILIES, OPENPGP, Policy};
 use crate::ingest::Ingest;
+use crate::lifecycle::{Rule, RuleSet};
+use crate::peers::status::plain;
 use keyrink_openpgp::armor;
 use keyrink_openpgp::cert::Cert;
 use keyrink_openpgp::explain::{Explanation, Judged};
@@ -20,13 +22,15 @@ pub fn run(arguments: &cli::Explain) -> Result<(), AdminError> {
     let config = arguments.source.configuration()?;
     let policy = Policy::new(&config);
     let path = Path::new(&arguments.what);
-    let certs = if path.is_file() {
-        from_file(path, &Ingest::limits(&config))?
+    let (certs, rules) = if path.is_file() {
+        (from_file(path, &Ingest::limits(&config))?, RuleSet::default())
     } else {
-        stored(&*open_to_read(&config)?, &arguments.what)?
+        let store = open_to_read(&config)?;
+        let rules = RuleSet::read(&*store.snapshot()?)?;
+        (stored(&*store, &rules, &arguments.what)?, rules)
     };
     let mut out = io::stdout().lock();
-    let written = certs.iter().try_for_each(|cert| write(&mut out, cert, policy));
+    let written = certs.iter().try_for_each(|cert| write(&mut out, cert, policy, &rules));
     match written {
         // Whoever reads has seen enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
@@ -58,7 +62,7 @@ fn from_file(path: &Path, limits: &keyrink_openpgp::policy::Limits) -> Result<Ve
 }
 
 /// The stored certificates with a fingerprint or key id.
-fn stored(store: &dyn Store, what: &str) -> Result<Vec<Cert>, AdminError> {
+fn stored(store: &dyn Store, rules: &RuleSet, what: &str) -> Result<Vec<Cert>, AdminError> {
     let unknown = || AdminError::Unknown(what.to_owned());
     let digits = what.strip_prefix("0x").unwrap_or(what).replace(' ', "");
     let octets = formats::octets(&digits).ok_or_else(unknown)?;
@@ -73,13 +77,32 @@ fn stored(store: &dyn Store, what: &str) -> Result<Vec<Cert>, AdminError> {
         Cert::decode(&stored.data).map_err(damaged)
     });
     let certs: Vec<Cert> = certs.collect::<Result<_, _>>()?;
-    if certs.is_empty() { Err(unknown()) } else { Ok(certs) }
+    let rule = || rules.get(&what.parse().ok()?).filter(|_| certs.is_empty());
+    match rule() {
+        Some(rule) => Err(AdminError::Ruled(ruled(rule))),
+        None if certs.is_empty() => Err(unknown()),
+        None => Ok(certs),
+    }
 }
 
-fn write(out: &mut dyn Write, cert: &Cert, policy: Policy) -> io::Result<()> {
+/// What a rule says, by whom and why.
+fn ruled(rule: &Rule) -> String {
+    let (action, selector) = (rule.action.name(), &rule.selector);
+    let (time, by, reason) = (rule.time, plain(&rule.by), plain(&rule.reason));
+    format!("{action} {selector}, by {by} at {time}: {reason}")
+}
+
+fn write(out: &mut dyn Write, cert: &Cert, policy: Policy, rules: &RuleSet) -> io::Result<()> {
     writeln!(out, "certificate {}", cert.key().fingerprint())?;
+    let judgement = rules.judge(cert);
+    for rule in judgement.rules.iter().filter_map(|selector| rules.get(selector)) {
+        writeln!(out, "rule: {}", ruled(rule))?;
+    }
     for family in FAMILIES {
-        let elements = family.elements(cert);
+        let elements = match judgement.blocks() {
+            true => Vec::new(),
+            false => family.elements(cert),
+        };
         let elements: Vec<_> = elements.iter().map(|octets| formats::hexadecimal(octets)).collect();
         let elements = if elements.is_empty() {
             "none".to_owned()
@@ -95,7 +118,10 @@ fn write(out: &mut dyn Write, cert: &Cert, policy: Policy) -> io::Result<()> {
         };
         writeln!(out, "{what} in {}: {elements}{remark}", family.name)?;
     }
-    for judged in Explanation::of(cert, &policy.serving()).judged() {
+    for judged in Explanation::of(cert, &policy.serving())
+        .under(judgement.veto())
+        .judged()
+    {
         write_packet(out, &judged)?;
     }
     writeln!(out)
@@ -109,7 +135,7 @@ fn write_packet(out: &mut dyn Write, judged: &Judged) -> io::Result<()> {
     } else {
         shown.join(", ")
     };
-    let part = crate::peers::status::plain(&judged.part);
+    let part = plain(&judged.part);
     writeln!(out, "{indent}{part}")?;
     writeln!(out, "{indent}    {} ({})", judged.verdict, judged.source)?;
     writeln!(out, "{indent}    seen by {shown}")?;

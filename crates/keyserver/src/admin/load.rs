@@ -230,6 +230,7 @@ impl LoadReport {
                     }
                 }
                 Outcome::TooLarge => refused.push(format!("{}: {}", fingerprint(), ingest::TOO_LARGE)),
+                Outcome::Forbidden => refused.push(format!("{}: {}", fingerprint(), ingest::FORBIDDEN)),
             }
         }
         self.refused_count += refused.len() as u64;

@@ -12,6 +12,7 @@ use super::{AdminError, open_store};
 use crate::cli;
 use crate::derive::Deriving;
 use crate::formats::{OPENPGP, Policy};
+use crate::lifecycle::RuleSet;
 use keyrink_openpgp::cert::Cert;
 use keyrink_store::sqlite::Durability;
 use keyrink_store::{Derived, RecordId, Store};
@@ -75,6 +76,7 @@ fn mend(store: &dyn Store, policy: Policy, report: &mut RebuildReport) -> Result
     compare(
         &*snapshot,
         policy,
+        &RuleSet::read(&*snapshot)?,
         &mut |stored| {
             let cert = Cert::decode(&stored.data).ok();
             report.unreadable += u64::from(cert.is_none());

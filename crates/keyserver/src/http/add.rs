@@ -8,7 +8,7 @@ use super::query::Query;
 use super::reply::{Form, Problem, transient};
 use super::room::Room;
 use super::routes::Routes;
-use crate::ingest::{CertReport, Dropped, Ingest, IngestError, Outcome, Report, TOO_LARGE};
+use crate::ingest::{CertReport, Dropped, FORBIDDEN, Ingest, IngestError, Outcome, Report, TOO_LARGE};
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::request::Parts;
@@ -81,9 +81,12 @@ fn answer(report: &Report, form: Form) -> Response {
     let sound = report
         .certs
         .iter()
-        .any(|cert| !matches!(cert.outcome, Outcome::Invalid | Outcome::TooLarge));
+        .any(|cert| !matches!(cert.outcome, Outcome::Invalid | Outcome::TooLarge | Outcome::Forbidden));
+    let forbidden = report.certs.iter().any(|cert| cert.outcome == Outcome::Forbidden);
     let status = if sound {
         StatusCode::OK
+    } else if forbidden {
+        StatusCode::FORBIDDEN
     } else {
         StatusCode::UNPROCESSABLE_ENTITY
     };
@@ -255,6 +258,7 @@ impl<'a> Answer<'a> {
         });
         let mut invalid = list(Outcome::Invalid, Some(NO_SELF_SIGNATURE));
         invalid.extend(list(Outcome::TooLarge, Some(TOO_LARGE)));
+        invalid.extend(list(Outcome::Forbidden, Some(FORBIDDEN)));
         invalid.extend(refused);
         Self {
             inserted: list(Outcome::Inserted, None),
@@ -287,6 +291,7 @@ fn text(report: &Report) -> String {
             Outcome::Unchanged => "unchanged",
             Outcome::Invalid => "invalid: no valid self-signature shows that anybody holds this key:",
             Outcome::TooLarge => "too large, nothing of it was stored:",
+            Outcome::Forbidden => "refused, the operator of this server has blocked or erased it:",
         };
         let _ = writeln!(text, "{outcome} {}", cert.fingerprint);
         for dropped in &cert.dropped {

@@ -6,7 +6,7 @@ const DAY: u64 = 86_400;
 
 /// Seconds since 1970, displayed as a date: `2026-06-05`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Date(pub u64);
+pub struct Date(pub u64);
 
 impl fmt::Display for Date {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -17,7 +17,7 @@ impl fmt::Display for Date {
 
 /// Seconds since 1970, displayed as RFC 3339 has it: `2026-06-05T12:00:00Z`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Instant(pub u64);
+pub struct Instant(pub u64);
 
 impl fmt::Display for Instant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -33,8 +33,28 @@ impl serde::Serialize for Instant {
     }
 }
 
+impl Instant {
+    /// Reads what [`Instant`] displays.
+    pub fn parse(text: &str) -> Option<Self> {
+        let part = |at: std::ops::Range<usize>| text.get(at)?.parse::<u64>().ok();
+        let (year, month, day) = (part(0..4)?, part(5..7)?, part(8..10)?);
+        let seconds = part(11..13)? * 3600 + part(14..16)? * 60 + part(17..19)?;
+        let instant = Self(days(year, month, day)? * DAY + seconds);
+        (instant.to_string() == text).then_some(instant)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Instant {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let wrong =
+            || serde::de::Error::custom(format!("{text:?} is no time; right would be: \"2026-06-05T12:00:00Z\""));
+        Self::parse(&text).ok_or_else(wrong)
+    }
+}
+
 /// How far a time is away, in words: `in 3 months`, `2 days ago`, `today`.
-pub(super) fn away(time: u64, now: u64) -> String {
+pub fn away(time: u64, now: u64) -> String {
     let days = time.abs_diff(now) / DAY;
     let (count, unit) = match days {
         0 => return "today".into(),
@@ -48,6 +68,13 @@ pub(super) fn away(time: u64, now: u64) -> String {
     } else {
         format!("{count} {unit}{plural} ago")
     }
+}
+
+/// Days from 1970 to a date of these times, the inverse of [`civil`].
+fn days(year: u64, month: u64, day: u64) -> Option<u64> {
+    let near = year.checked_sub(1970)? * 365 + month.checked_sub(1)? * 30;
+    let mut near = near..near + 365 * 6;
+    near.find(|days| civil(*days) == (year, month, day))
 }
 
 /// Year, month and day of a number of days since 1970 (proleptic Gregorian calendar).

@@ -402,6 +402,7 @@ pub(crate) fn save_note(store: &dyn Store, key: String, value: Option<Vec<u8>>) 
         ids: Vec::new(),
         decide: Box::new(|_, _| keyrink_store::Decision::Keep),
         notes: vec![(key, value)],
+        premise: None,
     };
     store.update(batch).map(drop)
 }

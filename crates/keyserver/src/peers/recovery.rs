@@ -332,6 +332,11 @@ fn judge(
     let (later, lacking): (Vec<_>, Vec<_>) = lacking
         .into_iter()
         .partition(|element| receipt.certificates > 0 && (is_cut || told_later(element)));
+    let (forbidden, lacking): (Vec<_>, Vec<_>) = lacking
+        .into_iter()
+        .partition(|element| receipt.forbidden.contains(element));
+    refused::refuse_from_everybody(&*node.store, kind.dataset, &forbidden)?;
+    partner.queue.remove(kind, &forbidden);
     let (given, kept_back) = lacking
         .into_iter()
         .partition(|element| receipt.elements.contains(element) || state(element) == Some(DigestState::Withheld));

@@ -14,9 +14,12 @@ pub(super) fn wanted(
     mut elements: Vec<Vec<u8>>,
 ) -> Result<Vec<Vec<u8>>, StoreError> {
     let now = now();
-    let mut refused: Vec<_> = store
-        .refusals(source, dataset, &elements)?
+    let mut refused: Vec<_> = [source, EVERYBODY]
         .into_iter()
+        .map(|source| store.refusals(source, dataset, &elements))
+        .collect::<Result<Vec<_>, _>>()?
+        .into_iter()
+        .flatten()
         .filter(|refusal| refusal.until > now)
         .map(|refusal| refusal.element)
         .collect();
@@ -38,6 +41,17 @@ pub(super) fn refuse(
     elements: &[Vec<u8>],
 ) -> Result<u64, StoreError> {
     refuse_within(store, source, dataset, first, elements, REFUSED_MAX)
+}
+
+/// Leaves alone for long, whoever offers them, what stands for certificates that the operator has blocked or erased. Taking
+/// back a rule forgets all of these.
+pub(super) fn refuse_from_everybody(
+    store: &dyn Store,
+    dataset: Dataset,
+    elements: &[Vec<u8>],
+) -> Result<(), StoreError> {
+    let month = Duration::from_secs(LONGEST_SECS);
+    refuse_within(store, EVERYBODY, dataset, month, elements, REFUSED_MAX).map(drop)
 }
 
 fn refuse_within(
@@ -76,6 +90,8 @@ fn pause(first: Duration, times: u32) -> u64 {
     first.as_secs().saturating_mul(1 << times.min(32)).min(LONGEST_SECS)
 }
 
+/// The source of what is left alone whoever offers it; no partner has this name.
+pub(crate) const EVERYBODY: &str = "*";
 /// Refusals that are remembered for one partner: as many elements as one session finds.
 const REFUSED_MAX: u64 = 250_000;
 const LONGEST_SECS: u64 = 30 * 24 * 3600;

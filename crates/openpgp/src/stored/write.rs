@@ -7,10 +7,16 @@ use crate::packet::tag;
 use crate::project::Projection;
 use crate::serving::Serving;
 use crate::status::{Revocation, Status};
+use crate::veto::Veto;
 
 impl Cert {
     /// The stored form of a verified certificate of which users get so much.
     pub fn encode(&self, serving: &Serving) -> Vec<u8> {
+        self.encode_under(serving, &Veto::Nothing)
+    }
+
+    /// The same for a server whose operator keeps something from users.
+    pub fn encode_under(&self, serving: &Serving, veto: &Veto) -> Vec<u8> {
         let octets = |component: &Component| {
             let signatures = component.signatures.iter().map(|signature| signature.body.len() + 32);
             component.body.len() + 64 + signatures.sum::<usize>()
@@ -18,7 +24,8 @@ impl Cert {
         let mut out = Vec::with_capacity(self.components.iter().map(octets).sum());
         out.extend_from_slice(&[FORMAT, VERIFIER_VERSION]);
         let all = Status::of(self);
-        let seen = Seen::of(self, serving);
+        let mut seen = Seen::of(self, serving);
+        seen.forbid(self, veto);
         let mut order: Vec<usize> = (0..self.components.len()).collect();
         order.sort_by_key(|&at| {
             let ((group, body), status) = (self.components[at].sort_key(), &all[at]);
@@ -66,6 +73,23 @@ impl Seen {
             seen.signatures[at][nth] &= !(Projection::Served as u8);
         }
         seen
+    }
+
+    fn forbid(&mut self, cert: &Cert, veto: &Veto) {
+        if *veto == Veto::Nothing {
+            return;
+        }
+        for (at, component) in cert.components.iter().enumerate() {
+            let leaves = veto.leaves(component);
+            if !leaves {
+                self.components[at] &= !(Projection::Served as u8);
+            }
+            for (seen, signature) in self.signatures[at].iter_mut().zip(&component.signatures) {
+                if !leaves || !veto.leaves_signature(&signature.facts) {
+                    *seen &= !(Projection::Served as u8);
+                }
+            }
+        }
     }
 }
 

@@ -64,6 +64,7 @@ pub(crate) fn batch(numbers: &[u32], decide: impl Fn(usize) -> Decision + Send +
         ids: numbers.iter().copied().map(id).collect(),
         decide: Box::new(move |index, _| decide(index)),
         notes: vec![],
+        premise: None,
     }
 }
 

@@ -25,6 +25,8 @@ pub(crate) const CHECKS: &[Check] = &[
     ("changes are numbered without gaps", numbered),
     ("notes come and go with their batch", notes),
     ("a note is swapped by one of those who saw it", swapped),
+    ("a batch whose premise does not hold does nothing", overtaken),
+    ("no batch ends behind a change of its premise", tied),
     ("mending leaves alone what is right", mending),
     ("realms do not meet", realms),
     ("concurrent updates of one record lose nothing", concurrent),
@@ -310,6 +312,65 @@ fn swapped(store: &dyn Store) {
     });
     assert!((1..=80).contains(&wins.load(Ordering::Relaxed)));
     assert_eq!(store.note("key").unwrap().unwrap().len(), 2);
+}
+
+fn overtaken(store: &dyn Store) {
+    let tied = |value: &[u8], line: &'static str| {
+        let mut batch = batch(&[1], move |_| Decision::Put(record(line)));
+        batch.premise = Some(("rule".into(), value.to_vec()));
+        batch.notes = vec![("mark".into(), Some(line.into()))];
+        store.update(batch)
+    };
+    assert!(matches!(tied(b"", "none yet"), Err(StoreError::Overtaken)));
+    assert!(store.swap_note("rule", None, b"1").unwrap());
+    assert_eq!(tied(b"1", "first").unwrap(), [Applied::Inserted]);
+    assert!(store.swap_note("rule", Some(b"1"), b"2").unwrap());
+    assert!(matches!(tied(b"1", "second"), Err(StoreError::Overtaken)));
+    assert_eq!(
+        (found(store, "first").len(), store.note("mark").unwrap()),
+        (1, Some(b"first".to_vec()))
+    );
+    let mut change = batch(&[], |_| Decision::Keep);
+    change.premise = Some(("rule".into(), b"2".to_vec()));
+    change.notes = vec![("rule".into(), Some(b"3".to_vec()))];
+    store.update(change).unwrap();
+    assert_eq!(tied(b"3", "third").unwrap(), [Applied::Updated]);
+}
+
+/// Writers note what they were tied to; whoever changes the premise then sees all that relied on the old one.
+fn tied(store: &dyn Store) {
+    assert!(store.swap_note("rule", None, &[0]).unwrap());
+    let rule = || store.note("rule").unwrap().unwrap();
+    std::thread::scope(|scope| {
+        for thread in 0..4u32 {
+            scope.spawn(move || {
+                for number in (0..).map(|n| 4 * n + thread) {
+                    let seen = store.note("rule").unwrap().unwrap();
+                    if seen == [20] {
+                        return;
+                    }
+                    let line = format!("by{}", seen[0]);
+                    let mut batch = batch(&[number], move |_| Decision::Put(record(&line)));
+                    batch.premise = Some(("rule".into(), seen));
+                    match store.update(batch) {
+                        Ok(_) | Err(StoreError::Overtaken) => {}
+                        Err(other) => panic!("{other}"),
+                    }
+                }
+            });
+        }
+        for round in 0..20u8 {
+            let mut change = batch(&[], |_| Decision::Keep);
+            change.premise = Some(("rule".into(), vec![round]));
+            change.notes = vec![("rule".into(), Some(vec![round + 1]))];
+            store.update(change).unwrap();
+            let by_old = || found(store, &format!("by{round}")).len();
+            let before = by_old();
+            std::thread::sleep(std::time::Duration::from_millis(3));
+            assert_eq!(by_old(), before, "written by a rule that was gone");
+        }
+        assert_eq!(rule(), [20]);
+    });
 }
 
 fn mending(store: &dyn Store) {

@@ -30,10 +30,12 @@ pub(super) struct Transaction<'a> {
     /// What is to be stored under the ids that the batches changed, in the order in which it is written.
     wanted: BTreeMap<Key, Option<Kept>>,
     notes: BTreeMap<String, Option<Vec<u8>>>,
+    /// The notes that batches are tied to.
+    premises: BTreeMap<String, Vec<u8>>,
 }
 
 impl<'a> Transaction<'a> {
-    /// Begins, and locks what is stored under the ids of `batches`.
+    /// Begins, and locks what `batches` are tied to and what is stored under their ids.
     pub(super) fn begin(
         connection: &'a mut Connection,
         lane: Lane,
@@ -45,6 +47,7 @@ impl<'a> Transaction<'a> {
             ids.entry(batch.realm).or_default().extend(&batch.ids);
         }
         connection.execute(sql::BEGIN, &[])?;
+        let premises = premises(connection, batches)?;
         let mut stored = HashMap::new();
         for (realm, ids) in ids {
             lock(connection, realm, &ids, &mut stored)?;
@@ -56,6 +59,7 @@ impl<'a> Transaction<'a> {
             stored,
             wanted: BTreeMap::new(),
             notes: BTreeMap::new(),
+            premises,
         })
     }
 
@@ -65,6 +69,11 @@ impl<'a> Transaction<'a> {
     }
 
     fn decide_one(&mut self, batch: &Batch) -> Result<Vec<Applied>, StoreError> {
+        if let Some((key, value)) = &batch.premise
+            && self.note(key) != Some(value)
+        {
+            return Err(StoreError::Overtaken);
+        }
         let plan = Plan::make::<StoreError>(batch, self.time, |id| {
             let key = (batch.realm, id.clone());
             let now = match self.wanted.get(&key) {
@@ -85,6 +94,14 @@ impl<'a> Transaction<'a> {
         Ok(plan.applied)
     }
 
+    /// A note that some batch is tied to, as those before it left it.
+    fn note(&self, key: &str) -> Option<&Vec<u8>> {
+        match self.notes.get(key) {
+            Some(written) => written.as_ref(),
+            None => self.premises.get(key),
+        }
+    }
+
     /// Writes what was decided, up to but without the commit; false if there is nothing to commit. `token` will tell
     /// whether this transaction was committed.
     pub(super) fn write(self, token: i64) -> Result<bool, Fault> {
@@ -95,6 +112,7 @@ impl<'a> Transaction<'a> {
             mut stored,
             wanted,
             notes,
+            premises: _,
         } = self;
         let edits = wanted.into_iter().filter_map(|((realm, id), new)| {
             let old = stored.remove(&(realm, id));
@@ -118,6 +136,27 @@ impl<'a> Transaction<'a> {
         seal(connection, lane, token, &changes, &tally, time)?;
         Ok(true)
     }
+}
+
+/// Reads the notes that batches are tied to, and keeps others from changing them. Two that hold a note and then want to
+/// change it would wait for each other, so whoever may change it takes it for itself at once.
+fn premises(connection: &mut Connection, batches: &[&Batch]) -> Result<BTreeMap<String, Vec<u8>>, Fault> {
+    let keys: BTreeSet<&str> = batches
+        .iter()
+        .filter_map(|batch| Some(batch.premise.as_ref()?.0.as_str()))
+        .collect();
+    if keys.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let changes = batches.iter().flat_map(|batch| &batch.notes);
+    let statement = match changes.into_iter().any(|(key, _)| keys.contains(key.as_str())) {
+        true => sql::LOCK_NOTES,
+        false => sql::HOLD_NOTES,
+    };
+    let keys: Vec<&str> = keys.into_iter().collect();
+    let rows = connection.rows(statement, &[&keys])?;
+    let note = |row| Ok((read::column(row, 0)?, read::column(row, 1)?));
+    rows.iter().map(note).collect()
 }
 
 /// The last step before a commit: numbers the changes and counts the records.

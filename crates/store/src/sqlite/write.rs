@@ -8,7 +8,7 @@ use super::fault::Fault;
 use super::{log, read};
 use crate::batch::{Edit, Kept, Plan, difference};
 use crate::derived;
-use crate::{Applied, Batch, Dataset, Element, Realm, RecordId, Refusal, Stored, Term};
+use crate::{Applied, Batch, Dataset, Element, Realm, RecordId, Refusal, StoreError, Stored, Term};
 
 /// A transaction under way, and what it has to tell the log before it commits.
 pub(super) struct Transaction<'a> {
@@ -33,6 +33,11 @@ impl<'a> Transaction<'a> {
 
     /// Runs one batch; nothing is written unless all of it can be.
     pub(super) fn run(&mut self, batch: &Batch) -> Result<Vec<Applied>, Fault> {
+        if let Some((key, value)) = &batch.premise
+            && read::note(self.connection, key)?.as_ref() != Some(value)
+        {
+            return Err(StoreError::Overtaken.into());
+        }
         let plan = Plan::make(batch, self.time, |id| self.current(batch.realm, id))?;
         let mut rows = Rows::default();
         for edit in &plan.edits {

@@ -32,6 +32,10 @@ fn certificate(cert: &CertReport) -> Markup {
             "Too large",
             "Its owner signed more than this server keeps of one certificate: nothing of it was stored.",
         ),
+        Outcome::Forbidden => (
+            "Refused",
+            "The operator of this server has blocked or erased this certificate: nothing of it was stored.",
+        ),
     };
     html! {
         h2 { (title) }

@@ -35,6 +35,7 @@ fn change(store: &dyn Store, elements: &[Vec<u8>], add: bool) {
             ids,
             decide: Box::new(decide),
             notes: Vec::new(),
+            premise: None,
         };
         store.update(batch).unwrap();
     }

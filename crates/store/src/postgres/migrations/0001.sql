@@ -4,7 +4,7 @@
 -- One certificate (or whatever a realm consists of).
 CREATE TABLE record (
     id       bytea    NOT NULL, -- fingerprint, for variants of old keys with 8 octets more
-    realm    smallint NOT NULL, -- 1: OpenPGP
+    realm    smallint NOT NULL, -- 1: OpenPGP certificates, 2: what the operator decided about them
     policy   integer  NOT NULL, -- version of the rules that derived what follows from data
     created  bigint   NOT NULL, -- first stored, Unix seconds
     modified bigint   NOT NULL, -- last changed, Unix seconds

@@ -1,0 +1,439 @@
+//! Making rules and taking them back, and making what is stored follow them.
+//!
+//! First the rules change, in one transaction with a note of what is yet to follow; from then on nobody writes by the old
+//! ones. Then every record that a changed rule selects is derived anew. A server goes on with that if the program that
+//! began it ends too early.
+
+use super::rules::{Rules, read};
+use super::{Action, DECISIONS, Entry, Kind, Rule, RuleSet, Selector, id};
+use crate::formats::{self, OPENPGP, Policy, hexadecimal};
+use crate::http::time::Instant;
+use crate::peers::refused::EVERYBODY;
+use keyrink_openpgp::cert::Cert;
+use keyrink_openpgp::crypto::digest::sha256;
+use keyrink_openpgp::terms::Term;
+use keyrink_store::{Batch, Bounds, Decision, Record, RecordId, Store, StoreError, Stored};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use thiserror::Error;
+
+/// A decision of the operator.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// What is done with the certificates from now on; none: whatever was decided about them is taken back.
+    pub action: Option<Action>,
+    /// Which certificates.
+    pub selectors: Vec<Selector>,
+    /// Only those that are stored now: no address is kept.
+    pub once: bool,
+    /// Why.
+    pub reason: String,
+    /// Who decided.
+    pub by: String,
+    /// When.
+    pub time: Instant,
+    /// The SHA-256 of the signed order that this carries out.
+    pub order: Option<[u8; 32]>,
+}
+
+/// Why a change was not made.
+#[derive(Debug, Error)]
+pub enum ChangeError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// There is nothing to take back.
+    #[error("there is no rule about {0}: `keyrink admin list` shows all")]
+    NoRule(Selector),
+    /// The order was carried out before.
+    #[error("this order was carried out before: sign a new one")]
+    Replayed,
+}
+
+/// What a selector selects of what is stored.
+#[derive(Debug, Default)]
+pub struct Hits {
+    /// Fingerprints of the primary keys.
+    pub fingerprints: BTreeSet<Vec<u8>>,
+    /// The primary key of which it names a subkey, if that is all it names.
+    pub primary_instead: Option<Vec<u8>>,
+}
+
+impl Hits {
+    /// Looks for what a selector selects.
+    pub fn of(store: &dyn Store, selector: &Selector) -> Result<Self, StoreError> {
+        let rule = Rule {
+            action: Action::Block,
+            selector: selector.clone(),
+            reason: String::new(),
+            by: String::new(),
+            time: Instant(0),
+            decision: None,
+        };
+        let (rules, mut hits) = (RuleSet::of([rule]), Self::default());
+        candidates(store, std::slice::from_ref(selector), &mut |ids| {
+            for stored in store.get(OPENPGP, ids)?.into_iter().flatten() {
+                let Ok(cert) = Cert::decode(&stored.data) else { continue };
+                let fingerprint = cert.key().fingerprint().as_bytes().to_vec();
+                match rules.judge(&cert).blocks() {
+                    true => drop(hits.fingerprints.insert(fingerprint)),
+                    false => hits.primary_instead = Some(fingerprint),
+                }
+            }
+            Ok(())
+        })?;
+        if selector.is_open() || !hits.fingerprints.is_empty() {
+            hits.primary_instead = None;
+        }
+        Ok(hits)
+    }
+}
+
+impl Change {
+    /// Makes the change; the number of stored certificates that it was about.
+    pub fn make(&self, store: &dyn Store, rules: &Rules, policy: Policy) -> Result<u64, ChangeError> {
+        match self.action {
+            Some(action) => self.put(store, rules, policy, action),
+            None => self.take_back(store, rules, policy),
+        }
+    }
+
+    fn put(&self, store: &dyn Store, rules: &Rules, policy: Policy, action: Action) -> Result<u64, ChangeError> {
+        let (mut selected, mut made) = (BTreeSet::new(), BTreeSet::new());
+        for selector in &self.selectors {
+            let hits = Hits::of(store, selector)?;
+            // Of a copy that comes without the address nothing else would tell that it was erased.
+            if selector.is_open() && (self.once || action == Action::Erase) {
+                made.extend(hits.fingerprints.iter().cloned().map(Selector::Fingerprint));
+            }
+            if !(selector.is_open() && self.once) {
+                made.insert(selector.clone());
+            }
+            selected.extend(hits.fingerprints);
+        }
+        let made: Vec<Selector> = made.into_iter().collect();
+        let decision = (made.len() > 1).then(|| self.number());
+        let mut entries = self.entries(selected.len() as u64);
+        for part in made.chunks(RULES_AT_ONCE) {
+            let part: Vec<Rule> = part
+                .iter()
+                .map(|selector| self.rule(action, selector, &decision))
+                .collect();
+            put_rules(store, rules, policy, &part, std::mem::take(&mut entries), self.order)?;
+        }
+        Ok(selected.len() as u64)
+    }
+
+    fn rule(&self, action: Action, selector: &Selector, decision: &Option<String>) -> Rule {
+        Rule {
+            action,
+            selector: selector.clone(),
+            reason: self.reason.clone(),
+            by: self.by.clone(),
+            time: self.time,
+            decision: decision.clone(),
+        }
+    }
+
+    fn take_back(&self, store: &dyn Store, rules: &Rules, policy: Policy) -> Result<u64, ChangeError> {
+        let known = RuleSet::read(&*store.snapshot()?)?;
+        let mut gone = BTreeSet::new();
+        for selector in &self.selectors {
+            let rule = known
+                .get(selector)
+                .ok_or_else(|| ChangeError::NoRule(selector.clone()))?;
+            let together = known
+                .iter()
+                .filter(|other| other.decision.is_some() && other.decision == rule.decision);
+            gone.extend(together.map(|rule| rule.selector.clone()));
+            gone.insert(selector.clone());
+        }
+        let gone: Vec<Selector> = gone.into_iter().collect();
+        let mut entries = self.entries(gone.len() as u64);
+        for part in gone.chunks(RULES_AT_ONCE) {
+            let rows = part.iter().map(|selector| (rule_id(selector), None)).collect();
+            write(store, rules, part, rows, std::mem::take(&mut entries), self.order)?;
+            follow(store, rules, policy, part)?;
+        }
+        store.trim_refusals(EVERYBODY, 0)?;
+        Ok(gone.len() as u64)
+    }
+
+    fn entries(&self, certificates: u64) -> Vec<Entry> {
+        let entry = |selector: &Selector| Entry {
+            time: self.time,
+            by: self.by.clone(),
+            action: self.action.map_or("unblock", Action::name).to_owned(),
+            selector: (!(self.once && selector.is_open())).then(|| selector.clone()),
+            reason: self.reason.clone(),
+            certificates,
+        };
+        self.selectors.iter().map(entry).collect()
+    }
+
+    /// Tells this decision from others.
+    fn number(&self) -> String {
+        let all = format!("{:?} {:?}", self, std::time::SystemTime::now());
+        hexadecimal(&sha256(&[all.as_bytes()])[..8])
+    }
+}
+
+/// Makes rules and lets what is stored follow them.
+pub(super) fn put_rules(
+    store: &dyn Store,
+    rules: &Rules,
+    policy: Policy,
+    made: &[Rule],
+    entries: Vec<Entry>,
+    order: Option<[u8; 32]>,
+) -> Result<(), ChangeError> {
+    let rows = made.iter().map(|rule| Ok((rule_id(&rule.selector), Some(json(rule)?))));
+    let rows = rows.collect::<Result<Vec<_>, StoreError>>()?;
+    let selectors: Vec<Selector> = made.iter().map(|rule| rule.selector.clone()).collect();
+    write(store, rules, &selectors, rows, entries, order)?;
+    Ok(follow(store, rules, policy, &selectors)?)
+}
+
+/// Makes rules that some list holds, and notes who brought it; how many there were.
+pub fn import(
+    store: &dyn Store,
+    rules: &Rules,
+    policy: Policy,
+    list: &[Rule],
+    entry: Entry,
+) -> Result<u64, ChangeError> {
+    let mut entries = vec![entry];
+    for part in list.chunks(RULES_AT_ONCE) {
+        put_rules(store, rules, policy, part, std::mem::take(&mut entries), None)?;
+    }
+    // Some of them may allow what others did not.
+    store.trim_refusals(EVERYBODY, 0)?;
+    Ok(list.len() as u64)
+}
+
+/// All that was noted about decisions, in the order of time.
+pub fn entries(store: &dyn Store, visit: &mut dyn FnMut(Entry)) -> Result<(), StoreError> {
+    let snapshot = store.snapshot()?;
+    let mut after = Some(Kind::Entry.start());
+    loop {
+        let page = snapshot.records(DECISIONS, after.as_ref(), RULES_AT_ONCE)?;
+        for stored in page.iter().take_while(|stored| Kind::Entry.holds(&stored.id)) {
+            visit(read(stored)?);
+        }
+        match page.last() {
+            Some(last) if Kind::Entry.holds(&last.id) => after = Some(last.id.clone()),
+            _ => return Ok(()),
+        }
+    }
+}
+
+/// Goes on with what some program began to let follow the rules, and did not end.
+pub fn finish_pending(store: &dyn Store, rules: &Rules, policy: Policy) -> Result<(), StoreError> {
+    let pending = pending(store)?;
+    if pending.is_empty() {
+        return Ok(());
+    }
+    tracing::info!("what is stored follows {} changed rules", pending.len());
+    follow(store, rules, policy, &pending.into_iter().collect::<Vec<_>>())
+}
+
+/// Decides about a record that the rules, or what is derived from it, may have changed for.
+pub(crate) fn derive(rules: &RuleSet, stored: Option<&Stored>, policy: Policy) -> Decision {
+    let Some(cert) = stored.and_then(|stored| Cert::decode(&stored.data).ok()) else {
+        return Decision::Keep;
+    };
+    let judgement = rules.judge(&cert);
+    match judgement.erases() {
+        true => Decision::Delete,
+        false => Decision::Put(policy.record(&cert, &judgement.veto())),
+    }
+}
+
+/// Lets every record that one of `selectors` selects follow the rules.
+fn follow(store: &dyn Store, rules: &Rules, policy: Policy, selectors: &[Selector]) -> Result<(), StoreError> {
+    candidates(store, selectors, &mut |ids| {
+        let decide: Arc<super::rules::Decide> = Arc::new(move |rules, _, stored| derive(rules, stored, policy));
+        rules.update(store, ids, &decide, &[]).map(drop)
+    })?;
+    forget_pending(store, selectors)
+}
+
+/// Writes rows of rules with what goes with them: `selectors` are yet to be followed.
+fn write(
+    store: &dyn Store,
+    rules: &Rules,
+    selectors: &[Selector],
+    rows: Vec<(RecordId, Option<Vec<u8>>)>,
+    entries: Vec<Entry>,
+    order: Option<[u8; 32]>,
+) -> Result<(), ChangeError> {
+    let mut rows = rows;
+    for (at, entry) in entries.iter().enumerate() {
+        rows.push((entry_id(entry, at)?, Some(json(entry)?)));
+    }
+    // The entries come with the first part of a decision only, and so does its order.
+    let spent = order
+        .filter(|_| !entries.is_empty())
+        .map(|order| Kind::Spent.id(&order));
+    rows.extend(spent.iter().map(|id| (id.clone(), Some(Vec::new()))));
+    let rows = Arc::new(rows);
+    rules.change(store, |_| {
+        let spent = spent
+            .as_ref()
+            .map(|id| store.get(DECISIONS, std::slice::from_ref(id)))
+            .transpose()?;
+        if spent.is_some_and(|found| found.iter().any(Option::is_some)) {
+            return Err(ChangeError::Replayed);
+        }
+        let mut waiting = pending(store)?;
+        waiting.extend(selectors.iter().cloned());
+        let rows = Arc::clone(&rows);
+        Ok(Batch {
+            realm: DECISIONS,
+            ids: rows.iter().map(|(id, _)| id.clone()).collect(),
+            decide: Box::new(move |at, _| row(rows[at].1.clone())),
+            notes: vec![(PENDING.to_owned(), Some(json(&waiting)?))],
+            premise: None,
+        })
+    })?;
+    Ok(())
+}
+
+fn row(data: Option<Vec<u8>>) -> Decision {
+    data.map_or(Decision::Delete, |data| {
+        Decision::Put(Record {
+            data,
+            policy: 0,
+            terms: Vec::new(),
+            elements: Vec::new(),
+        })
+    })
+}
+
+fn rule_id(selector: &Selector) -> RecordId {
+    Kind::Rule.id(selector.to_string().as_bytes())
+}
+
+fn entry_id(entry: &Entry, at: usize) -> Result<RecordId, StoreError> {
+    let salt = format!("{at} {:?}", std::time::SystemTime::now());
+    let tail = sha256(&[&json(entry)?, salt.as_bytes()]);
+    Ok(id(
+        &[&[Kind::Entry as u8][..], &entry.time.0.to_be_bytes(), &tail[..8]].concat()
+    ))
+}
+
+fn json(value: &impl serde::Serialize) -> Result<Vec<u8>, StoreError> {
+    serde_json::to_vec(value).map_err(|error| StoreError::Invalid(error.to_string()))
+}
+
+/// Selectors of rules that what is stored does not follow yet.
+fn pending(store: &dyn Store) -> Result<BTreeSet<Selector>, StoreError> {
+    let note = store.note(PENDING)?;
+    Ok(note
+        .and_then(|note| serde_json::from_slice(&note).ok())
+        .unwrap_or_default())
+}
+
+fn forget_pending(store: &dyn Store, done: &[Selector]) -> Result<(), StoreError> {
+    loop {
+        let Some(note) = store.note(PENDING)? else {
+            return Ok(());
+        };
+        let mut left: BTreeSet<Selector> = serde_json::from_slice(&note).unwrap_or_default();
+        if !done.iter().fold(false, |some, selector| left.remove(selector) || some)
+            || store.swap_note(PENDING, Some(&note), &json(&left)?)?
+        {
+            return Ok(());
+        }
+    }
+}
+
+/// Visits the ids of all records that `selectors` may select, some at a time.
+fn candidates(
+    store: &dyn Store,
+    selectors: &[Selector],
+    visit: &mut dyn FnMut(&[RecordId]) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    for selector in selectors {
+        let term = match selector {
+            Selector::Fingerprint(octets) => Term::Fingerprint(octets.clone()),
+            Selector::KeyId(key_id) => Term::KeyId(*key_id),
+            Selector::Email(email) => Term::Email(email.clone()),
+            Selector::Domain(_) => continue,
+        };
+        let term = formats::beginning(&term);
+        for term in [formats::kept_back(&term), term] {
+            found_by(store, &term, visit)?;
+        }
+    }
+    let domains: BTreeSet<&Selector> = selectors
+        .iter()
+        .filter(|selector| matches!(selector, Selector::Domain(_)))
+        .collect();
+    if domains.is_empty() {
+        return Ok(());
+    }
+    in_domains(store, &domains, visit)
+}
+
+fn found_by(
+    store: &dyn Store,
+    term: &keyrink_store::Term,
+    visit: &mut dyn FnMut(&[RecordId]) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let bounds = Bounds {
+        records: 0,
+        octets: 0,
+        listed: IDS_AT_ONCE,
+    };
+    let mut after = None;
+    loop {
+        let found = store.search(OPENPGP, term, after.as_ref(), bounds)?;
+        let ids: Vec<RecordId> = found.rest.into_iter().map(|listed| listed.id).collect();
+        let Some(last) = ids.last() else { return Ok(()) };
+        after = Some(last.clone());
+        visit(&ids)?;
+    }
+}
+
+/// Reads all addresses: there is no index of domains, since it would cost every certificate a row, and is needed for this
+/// alone.
+fn in_domains(
+    store: &dyn Store,
+    domains: &BTreeSet<&Selector>,
+    visit: &mut dyn FnMut(&[RecordId]) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let snapshot = store.snapshot()?;
+    let mut ids = Vec::new();
+    for start in formats::user_id_terms() {
+        let kind = start.kind;
+        let mut after = Some((start, id(&[0])));
+        loop {
+            let page = snapshot.terms(OPENPGP, after.as_ref(), TERMS_AT_ONCE)?;
+            let of_kind = page.iter().take_while(|(term, _)| term.kind == kind);
+            for (term, holder) in of_kind {
+                let email = formats::email_of(term);
+                let selectors = email
+                    .map(|email| Selector::of_user_id(email.as_bytes()))
+                    .unwrap_or_default();
+                if selectors.iter().any(|selector| domains.contains(selector)) {
+                    ids.push(holder.clone());
+                }
+                if ids.len() >= IDS_AT_ONCE {
+                    visit(&std::mem::take(&mut ids))?;
+                }
+            }
+            match page.into_iter().next_back() {
+                Some(last) if last.0.kind == kind => after = Some(last),
+                _ => break,
+            }
+        }
+    }
+    if ids.is_empty() { Ok(()) } else { visit(&ids) }
+}
+
+/// Holds a list of selectors.
+const PENDING: &str = "rules pending";
+const RULES_AT_ONCE: usize = 500;
+const IDS_AT_ONCE: usize = 200;
+const TERMS_AT_ONCE: usize = 5000;
