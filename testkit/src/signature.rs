@@ -9,6 +9,8 @@ use crate::packet::{Tag, packet, put_integer, put_subpacket};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Kind {
+    Binary = 0x00,
+    Text = 0x01,
     GenericCertification = 0x10,
     PositiveCertification = 0x13,
     SubkeyBinding = 0x18,
@@ -39,6 +41,8 @@ pub enum Target<'a> {
     UserId(&'a Key, &'a [u8]),
     /// A user attribute of a key.
     UserAttribute(&'a Key, &'a [u8]),
+    /// A text of its own, its lines ended as its kind of signature wants them.
+    Text(&'a [u8]),
     /// A subkey of a key: bindings, back-signatures and subkey revocations.
     Subkey(&'a Key, &'a Key),
 }
@@ -183,6 +187,7 @@ fn digest(version: u8, salt: Option<&[u8; SALT_OCTETS]>, target: Target<'_>, fie
             context.update(&primary.hashed());
             context.update(&subkey.hashed());
         }
+        Target::Text(text) => context.update(text),
         Target::UserId(key, text) => update_component(&mut context, key, 0xB4, text),
         Target::UserAttribute(key, data) => update_component(&mut context, key, 0xD1, data),
     }

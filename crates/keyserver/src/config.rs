@@ -36,6 +36,8 @@ pub struct Config {
     pub load: Load,
     /// `[log]`
     pub log: Log,
+    /// `[orders]`
+    pub orders: Orders,
     /// `[peers]`
     pub peers: Peers,
     /// Every `[[partner]]`
@@ -44,7 +46,7 @@ pub struct Config {
 
 impl Config {
     /// The sections in the order they are shown.
-    fn sections(&self) -> [&dyn Section; 7] {
+    fn sections(&self) -> [&dyn Section; 8] {
         [
             &self.store,
             &self.http,
@@ -52,12 +54,13 @@ impl Config {
             &self.limits,
             &self.load,
             &self.log,
+            &self.orders,
             &self.peers,
         ]
     }
 
     /// The same, to be changed.
-    fn sections_mut(&mut self) -> [&mut dyn Section; 7] {
+    fn sections_mut(&mut self) -> [&mut dyn Section; 8] {
         [
             &mut self.store,
             &mut self.http,
@@ -65,6 +68,7 @@ impl Config {
             &mut self.limits,
             &mut self.load,
             &mut self.log,
+            &mut self.orders,
             &mut self.peers,
         ]
     }
@@ -108,7 +112,11 @@ impl Config {
         let found = found
             .into_iter()
             .map(|(section, key, message)| (section, key.to_owned(), message.to_owned()));
+        let orders = self.orders.keys.iter().filter(|key| !is_fingerprint(key));
+        let message = |key: &String| format!("{key:?} is no fingerprint of a primary key");
+        let orders = orders.map(|key| ("orders", "keys".to_owned(), message(key)));
         found
+            .chain(orders)
             .chain(self.wrong_datasets())
             .chain(self.wrong_partners())
             .collect()
@@ -176,6 +184,10 @@ impl Config {
         }
         found
     }
+}
+
+fn is_fingerprint(text: &str) -> bool {
+    matches!(text.parse(), Ok(crate::lifecycle::Selector::Fingerprint(_)))
 }
 
 /// Section, key and what is wrong with it; for a partner the key is preceded by its number and a dot.
@@ -315,6 +327,17 @@ section! {
         addresses: bool = false;
         /// Whether what clients search for may appear in the log.
         searches: bool = false;
+    }
+}
+
+section! {
+    /// Signed orders by HTTP: `/pks/delete` erases a certificate, `/pks/replace` stores another one in its place.
+    "orders" => Orders {
+        /// Fingerprints of those whose orders are taken; their certificates have to be stored here. None: no orders are taken.
+        keys: Vec<String> = Vec::new();
+        /// Whether orders are taken that do not name this server (`hostname` in [http]) and a time, as programs made for
+        /// Hockeypuck send them. Another server that trusts the same key can be given such an order too.
+        unbound: bool = true;
     }
 }
 

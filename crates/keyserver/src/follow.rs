@@ -1,5 +1,6 @@
 //! Follows the change table, so that what this process shows is true whoever wrote: itself, a load, another server.
 
+use crate::lifecycle::Rules;
 use keyrink_store::{Store, StoreError, Vector};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
@@ -39,6 +40,9 @@ impl Drop for Follower {
 
 const POLL_EVERY: Duration = Duration::from_secs(1);
 const MAINTAIN_EVERY: u32 = 3600;
+/// Rounds between two counts of what is blocked, and the most that is counted.
+const COUNT_EVERY: u32 = 60;
+const BLOCKED_MAX: usize = 100_000;
 const KEEP_SECS: u64 = 7 * 24 * 3600;
 const ROWS: usize = 10_000;
 
@@ -46,9 +50,11 @@ fn follow(store: &dyn Store, stopped: &mpsc::Receiver<()>) {
     let away = AtomicBool::new(false);
     let mut seen: Option<Vector> = None;
     let mut rounds = 0u32;
+    let rules = Rules::default();
     while let Err(mpsc::RecvTimeoutError::Timeout) = stopped.recv_timeout(POLL_EVERY) {
         let result = read_changes(store, &mut seen);
         rounds = rounds.wrapping_add(1);
+        let result = result.and_then(|()| count_rules(store, &rules, rounds));
         let result = result.and_then(|()| {
             if rounds % MAINTAIN_EVERY == 1 {
                 maintain(store)
@@ -90,6 +96,17 @@ fn read_changes(store: &dyn Store, seen: &mut Option<Vector>) -> Result<(), Stor
 
 fn count(store: &dyn Store) -> Result<(), StoreError> {
     metrics::gauge!("keyrink_certificates").set(store.count(crate::formats::OPENPGP)? as f64);
+    Ok(())
+}
+
+fn count_rules(store: &dyn Store, rules: &Rules, rounds: u32) -> Result<(), StoreError> {
+    for (action, count) in rules.newest(store)?.counts() {
+        metrics::gauge!("keyrink_rules", "action" => action.name()).set(count as f64);
+    }
+    if rounds % COUNT_EVERY == 1 {
+        let blocked = store.holders(crate::formats::OPENPGP, &crate::formats::blocked(), BLOCKED_MAX)?;
+        metrics::gauge!("keyrink_blocked_certificates").set(blocked as f64);
+    }
     Ok(())
 }
 

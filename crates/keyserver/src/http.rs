@@ -15,6 +15,7 @@ mod hyper_refusals;
 mod index;
 pub mod lookup;
 mod meter;
+pub mod orders;
 mod pages;
 pub mod query;
 mod reply;

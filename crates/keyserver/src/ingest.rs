@@ -6,6 +6,7 @@
 use crate::config::Config;
 use crate::formats::{self, OPENPGP, Policy};
 use crate::lifecycle::{Action, Decide, RuleSet, Rules};
+use crate::peers::refused::refuse_from_everybody;
 use keyrink_openpgp::armor::{self, ArmorError};
 use keyrink_openpgp::cert::{Cert, Component};
 use keyrink_openpgp::explain::Explanation;
@@ -20,7 +21,7 @@ use keyrink_openpgp::stored::{Entries, Entry};
 use keyrink_openpgp::terms::Term;
 use keyrink_openpgp::verify;
 use keyrink_openpgp::veto::Veto;
-use keyrink_store::{Applied, Dataset, Decision, Record, RecordId, Store, StoreError, Stored};
+use keyrink_store::{Applied, Dataset, Decision, Element, Record, RecordId, Store, StoreError, Stored};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -258,6 +259,39 @@ impl Ingest {
             list.extend(elements.map(|element| element.bytes));
         }
         Ok(receipt)
+    }
+
+    /// Stores certificates in place of what is stored under their ids; what is not stored stays so. Peers go on to offer what
+    /// was stored before: that is left alone, whoever offers it.
+    pub fn replace(&self, incoming: Vec<Incoming>) -> Result<Vec<(Fingerprint, Outcome)>, StoreError> {
+        let prepared = Arc::new(self.prepare(incoming)?);
+        let ids: Vec<RecordId> = prepared.iter().map(|prepared| prepared.id.clone()).collect();
+        let mut old = Vec::new();
+        for stored in self.store.get(OPENPGP, &ids)?.into_iter().flatten() {
+            let cert = Cert::decode(&stored.data).ok();
+            old.extend(cert.iter().flat_map(|cert| self.policy.elements(cert, &Veto::Nothing)));
+        }
+        let decide: Arc<Decide> = {
+            let (prepared, limits, policy) = (Arc::clone(&prepared), self.limits.clone(), self.policy);
+            Arc::new(move |rules, at, old| {
+                let (limits, new) = (&limits, &prepared[at]);
+                let deciding = Deciding { rules, limits, policy };
+                new.set_ban(rules.judge(&new.cert).ban());
+                match new.ban().is_some() || old.is_none() {
+                    true => Decision::Keep,
+                    false => deciding.put(new, &new.cert),
+                }
+            })
+        };
+        let applied = self.rules.update(&*self.store, &ids, &decide, &[])?;
+        let current = prepared.iter().flat_map(|new| &new.record.elements);
+        let current: BTreeSet<&Element> = current.collect();
+        for element in old.iter().filter(|element| !current.contains(element)) {
+            refuse_from_everybody(&*self.store, element.dataset, std::slice::from_ref(&element.bytes))?;
+        }
+        let outcomes = prepared.iter().zip(applied);
+        let outcomes = outcomes.map(|(new, applied)| (new.cert.key().fingerprint(), new.outcome(applied)));
+        Ok(outcomes.collect())
     }
 
     /// Verifies certificates and makes their stored form, reusing verdicts of the copies in the store.

@@ -8,6 +8,8 @@
 //! A rule is followed where records are written, and readers see nothing but records: it holds on every server that shares
 //! the store with the transaction that applies it.
 //!
+//! The command line and signed [`Orders`] lead here.
+//!
 //! * *Blocked*: the record stays and is found by its fingerprint and key id only, and shown only with the owner's revocation
 //!   for all time. It has no element in any dataset. Nothing but such a revocation is taken for it.
 //! * *Erased*: there is no record. The rule with the fingerprint is all that is kept.
@@ -15,11 +17,13 @@
 //!   would offer its copy for ever: the datasets stay as they are.
 
 mod change;
+mod order;
 mod rule;
 mod rules;
 
 pub(crate) use change::derive;
 pub use change::{Change, ChangeError, Hits, entries, finish_pending, import};
+pub use order::{OrderError, Orders, Verb, WINDOW_SECS};
 pub use rule::{Action, Rule, Selector, SelectorError};
 pub use rules::{Decide, Entry, Judgement, RuleSet, Rules};
 

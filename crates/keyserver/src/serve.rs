@@ -9,12 +9,14 @@ use crate::http::add::{self, Submissions};
 use crate::http::answer::Answers;
 use crate::http::body::BodyLimits;
 use crate::http::hashquery::{self, HashQueries};
+use crate::http::orders;
 use crate::http::room::Room;
 use crate::http::routes::Routes;
 use crate::http::server::{Server, StartError};
 use crate::http::throttle::Throttle;
 use crate::http::web::{self, Web};
 use crate::ingest::Ingest;
+use crate::lifecycle::Orders;
 use crate::logging::{self, LogError};
 use crate::metrics::Metrics;
 use crate::peers::Peers;
@@ -126,7 +128,9 @@ fn hkp(config: &Config, store: &Arc<dyn Store>) -> Routes {
         time: body_time,
     };
     let ingest = Ingest::new(config, Arc::clone(store));
+    let orders = Arc::new(Orders::new(config, ingest.clone(), crate::peers::partner::now));
     let submissions = Submissions::new(ingest, limits, config.http.submissions_octets.get());
+    let submissions = Arc::new(submissions);
     let answers = Arc::new(Room::new(config.http.answers_octets.get(), 0));
     let queries = HashQueries {
         store: Arc::clone(store),
@@ -140,7 +144,8 @@ fn hkp(config: &Config, store: &Arc<dyn Store>) -> Routes {
         answer_octets: HASHQUERY_ANSWER_OCTETS,
     };
     let web = Web::new(config, Arc::clone(store), answers);
-    let submitting = add::routes(Arc::new(submissions)).merge(hashquery::routes(Arc::new(queries)));
+    let submitting = add::routes(Arc::clone(&submissions)).merge(hashquery::routes(Arc::new(queries)));
+    let submitting = submitting.merge(orders::routes(orders, submissions));
     web::routes(Arc::new(web)).merge(submitting)
 }
 

@@ -6,7 +6,7 @@ use super::handoff::{blocking, brief};
 use super::pages;
 use super::query::Query;
 use super::reply::{Form, Problem, transient};
-use super::room::Room;
+use super::room::{Held, Room};
 use super::routes::Routes;
 use crate::ingest::{CertReport, Dropped, FORBIDDEN, Ingest, IngestError, Outcome, Report, TOO_LARGE};
 use axum::body::Body;
@@ -41,6 +41,13 @@ impl Submissions {
             limits,
             room: Room::new(octets_max, limits.octets),
         }
+    }
+}
+
+impl Submissions {
+    /// Room for what a client sends.
+    pub(super) fn open(&self, client: std::net::IpAddr) -> Held {
+        self.room.open(client)
     }
 }
 
@@ -101,7 +108,7 @@ fn answer(report: &Report, form: Form) -> Response {
 }
 
 async fn take(submissions: &Arc<Submissions>, parts: &Parts, body: Body, form: &mut Form) -> Result<Report, AddError> {
-    let mut room = submissions.room.open(Client::of(&parts.extensions));
+    let mut room = submissions.open(Client::of(&parts.extensions));
     let body = body::read(&parts.headers, body, submissions.limits, &mut room).await?;
     let content_type = parts.headers.get(header::CONTENT_TYPE);
     let content_type = content_type.map_or("", |value| value.to_str().unwrap_or("?"));

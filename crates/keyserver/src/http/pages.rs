@@ -69,6 +69,8 @@ pub(super) fn stats(stats: &Stats<'_>, now: u64) -> String {
             h1 { "Statistics" }
             table.facts {
                 tr { th scope="row" { "Total number of keys" } td { (grouped(stats.total)) } }
+                @if stats.blocked > 0 { tr { th scope="row" { "Blocked keys" } td { (grouped(stats.blocked)) } } }
+                @if stats.erased > 0 { tr { th scope="row" { "Erased keys" } td { (grouped(stats.erased)) } } }
                 tr { th scope="row" { "Server" } td { (visible::text(stats.hostname)) } }
                 @if let Some(contact) = stats.contact {
                     tr { th scope="row" { "Operator" } td { (visible::text(contact)) } }

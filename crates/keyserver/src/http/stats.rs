@@ -5,11 +5,13 @@ use super::pages;
 use super::query::Query;
 use super::reply::{Form, Problem, answer, media_type};
 use super::web::Web;
-use crate::formats::OPENPGP;
+use crate::formats::{self, OPENPGP};
+use crate::lifecycle::Action;
 use crate::peers::status::{self, Report};
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{Html, IntoResponse, Response};
+use keyrink_store::StoreError;
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,6 +21,10 @@ use std::time::{Duration, Instant};
 pub struct Stats<'a> {
     /// Certificates stored.
     pub total: u64,
+    /// Certificates that the operator blocked.
+    pub blocked: u64,
+    /// Rules by which certificates are erased, one for each fingerprint that is kept.
+    pub erased: u64,
     /// Name of the program.
     pub software: &'a str,
     /// Version of the program.
@@ -104,8 +110,14 @@ pub fn of(web: &Web, form: Form) -> Response {
         Ok(reports) => reports.into_iter().map(Peer::from).collect::<Vec<_>>(),
         Err(error) => return Problem::from(error).answer(form, ""),
     };
+    let (blocked, erased) = match kept_back(web) {
+        Ok(counts) => counts,
+        Err(error) => return Problem::from(error).answer(form, ""),
+    };
     let stats = Stats {
         total,
+        blocked,
+        erased,
         software: "Keyrink",
         version: env!("CARGO_PKG_VERSION"),
         hostname: &web.hostname,
@@ -120,6 +132,16 @@ pub fn of(web: &Web, form: Form) -> Response {
     };
     answer(media_type(form), body)
 }
+
+/// How many certificates are blocked and how many rules erase.
+fn kept_back(web: &Web) -> Result<(u64, u64), StoreError> {
+    let blocked = web.store.holders(OPENPGP, &formats::blocked(), BLOCKED_MAX)?;
+    let counts = web.rules.newest(&*web.store)?.counts();
+    Ok((blocked as u64, counts[&Action::Erase]))
+}
+
+/// More blocked certificates are not counted.
+const BLOCKED_MAX: usize = 100_000;
 
 /// `GET /readyz`: 503 tells a proxy to ask another server.
 ///

@@ -4,6 +4,7 @@ use super::room::Room;
 use super::routes::Routes;
 use super::{assets, lookup, stats};
 use crate::config::Config;
+use crate::lifecycle::Rules;
 use axum::routing::get;
 use keyrink_store::Store;
 use std::sync::Arc;
@@ -14,6 +15,8 @@ use tokio::sync::Mutex;
 pub struct Web {
     /// Where the certificates are.
     pub store: Arc<dyn Store>,
+    /// What the operator decided about them.
+    pub rules: Rules,
     /// The name under which clients reach this server.
     pub hostname: String,
     /// How to reach the operator.
@@ -37,6 +40,7 @@ impl Web {
     pub fn new(config: &Config, store: Arc<dyn Store>, answers: Arc<Room>) -> Self {
         Self {
             store,
+            rules: Rules::default(),
             answers,
             hostname: config.http.hostname.clone(),
             contact: config.http.contact.clone(),

@@ -296,6 +296,32 @@ fn write(
             premise: None,
         })
     })?;
+    if spent.is_some() {
+        forget_spent(store)?;
+    }
+    Ok(())
+}
+
+/// Forgets orders that would not be accepted any more.
+fn forget_spent(store: &dyn Store) -> Result<(), StoreError> {
+    let page = store
+        .snapshot()?
+        .records(DECISIONS, Some(&Kind::Spent.start()), RULES_AT_ONCE)?;
+    let before = crate::peers::partner::now().saturating_sub(SPENT_SECS);
+    let old = page
+        .into_iter()
+        .filter(|stored| Kind::Spent.holds(&stored.id) && stored.created < before);
+    let ids: Vec<RecordId> = old.map(|stored| stored.id).collect();
+    if ids.is_empty() {
+        return Ok(());
+    }
+    store.update(Batch {
+        realm: DECISIONS,
+        ids,
+        decide: Box::new(|_, _| Decision::Delete),
+        notes: Vec::new(),
+        premise: None,
+    })?;
     Ok(())
 }
 
@@ -434,6 +460,8 @@ fn in_domains(
 
 /// Holds a list of selectors.
 const PENDING: &str = "rules pending";
+/// How long an order is remembered: until its signature is too old, even if it was made by a clock that is ahead.
+const SPENT_SECS: u64 = 4 * super::WINDOW_SECS;
 const RULES_AT_ONCE: usize = 500;
 const IDS_AT_ONCE: usize = 200;
 const TERMS_AT_ONCE: usize = 5000;

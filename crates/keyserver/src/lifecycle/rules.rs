@@ -174,6 +174,15 @@ impl Rules {
         known.map_or_else(|| self.learn(store), Ok)
     }
 
+    /// The rules as they are now; one small read if they have not changed.
+    pub fn newest(&self, store: &dyn Store) -> Result<Arc<RuleSet>, StoreError> {
+        let known = self.known(store)?;
+        match store.note(NOTE)?.is_some_and(|version| version == known.version) {
+            true => Ok(known),
+            false => self.learn(store),
+        }
+    }
+
     /// Runs a batch of certificates; all decisions go by the rules that hold as it is written.
     pub fn update(
         &self,

@@ -45,7 +45,7 @@ pub(super) fn refuse(
 
 /// Leaves alone for long, whoever offers them, what stands for certificates that the operator has blocked or erased. Taking
 /// back a rule forgets all of these.
-pub(super) fn refuse_from_everybody(
+pub(crate) fn refuse_from_everybody(
     store: &dyn Store,
     dataset: Dataset,
     elements: &[Vec<u8>],

@@ -2,7 +2,7 @@
 
 use super::hashing::{finish, salt_octets};
 use crate::cert::{Cert, Component};
-use crate::crypto::digest::Hasher;
+use crate::crypto::digest::{Hasher, sha256};
 use crate::crypto::{Check, Verifier};
 use crate::packet::key::{Fingerprint, Key};
 use crate::packet::signature::{Signature, kind};
@@ -17,6 +17,9 @@ pub struct Signed {
     pub signer: Fingerprint,
     /// When, as the signature says, in seconds since 1970.
     pub created: u64,
+    /// Stands for the text and all that the signature says about it; the same for all signatures that say the same, also if
+    /// somebody changed what a signature does not protect.
+    pub statement: [u8; 32],
 }
 
 /// Why a signature proves nothing.
@@ -68,6 +71,7 @@ pub fn verify_detached(signers: &[Cert], text: &[u8], signature: &[u8], now: u64
                     return Ok(Signed {
                         signer: cert.key().fingerprint(),
                         created: u64::from(created),
+                        statement: sha256(&[&(read.hashed.len() as u64).to_be_bytes(), read.hashed, &text]),
                     });
                 }
             };
