@@ -3,6 +3,7 @@
 //! Everything costly (reading, verification, the form in which a new certificate is stored) happens before the
 //! store is asked, on the caller's thread; inside the transaction there is only merging.
 
+use crate::acquaint::Acquaintance;
 use crate::config::Config;
 use crate::formats::{self, OPENPGP, Policy};
 use keyrink_openpgp::armor::{self, ArmorError};
@@ -45,6 +46,8 @@ pub struct Prepared {
     dropped: Vec<Dropped>,
     /// The certificate as it was stored before, if it was worth looking for.
     known: Option<Cert>,
+    /// What verifying it cost.
+    work: u64,
     /// Whether the last decision was that it is too large.
     too_large: AtomicBool,
 }
@@ -76,6 +79,8 @@ pub struct Report {
     pub certs: Vec<CertReport>,
     /// What became no certificate, in words.
     pub refused: Vec<String>,
+    /// What verifying it cost, in the units of [`verify::verify`].
+    pub work: u64,
 }
 
 /// What happened to a certificate.
@@ -180,7 +185,7 @@ impl Ingest {
             return Err(IngestError::SecretKey);
         }
         let mut refused: Vec<String> = keyring.refused.iter().map(ToString::to_string).collect();
-        let mut prepared = self.prepare(keyring.certs)?;
+        let mut prepared = self.prepare_some(keyring.certs, &mut refused)?;
         for signature in &keyring.bare_signatures {
             match self.place(signature)? {
                 Some(cert) => prepared.extend(self.prepare(vec![Incoming {
@@ -204,6 +209,7 @@ impl Ingest {
         Ok(Report {
             certs: certs.collect(),
             refused,
+            work: prepared.iter().map(|prepared| prepared.work).sum(),
         })
     }
 
@@ -246,6 +252,22 @@ impl Ingest {
             .collect()
     }
 
+    /// The same as long as one submission may go on; who sends more at once is told.
+    fn prepare_some(&self, incoming: Vec<Incoming>, refused: &mut Vec<String>) -> Result<Vec<Prepared>, StoreError> {
+        let (mut prepared, mut work, count) = (Vec::new(), 0, incoming.len());
+        for incoming in incoming {
+            if work > SUBMISSION_WORK_MAX {
+                let left = count - prepared.len();
+                refused.push(format!("{left} of {count} certificates, which {TOO_MUCH_WORK}"));
+                break;
+            }
+            let next = self.prepare_one(incoming)?;
+            work += next.work;
+            prepared.push(next);
+        }
+        Ok(prepared)
+    }
+
     /// Merges certificates into the store in one transaction, together with `notes`.
     pub fn commit(
         &self,
@@ -281,11 +303,12 @@ impl Ingest {
         if signatures > FEW_SIGNATURES {
             known = self.known(&id)?;
         }
-        verify::verify(&mut cert, known.as_ref());
+        let work = verify::verify(&mut cert, known.as_ref());
         if signatures <= FEW_SIGNATURES && !cert.is_presentable() {
             known = self.known(&id)?;
         }
         let trimmed = self.limits.trim(&mut cert);
+        Acquaintance::with(&*self.store, &cert, known.as_ref(), self.policy)?.note(&mut cert);
         let mut dropped: Vec<Dropped> = dropped
             .iter()
             .take(DROPPED_MAX)
@@ -307,6 +330,7 @@ impl Ingest {
             record,
             dropped,
             known,
+            work,
             too_large: AtomicBool::new(false),
         })
     }
@@ -384,6 +408,11 @@ fn is_old_key(stored: &Stored) -> bool {
 /// The reason for [`Outcome::TooLarge`].
 pub const TOO_LARGE: &str = "what its owner signed is more than this server keeps of one certificate";
 
+/// Why the end of a submission was left out.
+const TOO_MUCH_WORK: &str = "take too long to verify together with those before them: submit them on their own";
+/// What verifying the certificates of one submission may cost before the last of them is looked at: about as much as the
+/// dearest certificate, some seconds, and more than [`crate::config::Http::body_octets`] of any real ones.
+const SUBMISSION_WORK_MAX: u64 = 1 << 32;
 /// So many signatures are verified in less time than it takes to look for a stored copy with their verdicts.
 const FEW_SIGNATURES: usize = 4;
 /// Issuers that a bare signature is looked up by.
