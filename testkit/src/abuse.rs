@@ -127,6 +127,11 @@ pub struct Finding {
 }
 
 impl Finding {
+    /// Does it depend on how busy the machine is?
+    pub fn is_time(&self) -> bool {
+        self.figure.ends_with(" ms") || self.figure.ends_with(" s")
+    }
+
     /// A figure that must be below `bound`.
     fn below(what: &str, figure: f64, bound: f64, unit: &str) -> Self {
         Self {

@@ -185,7 +185,7 @@ impl Ingest {
             return Err(IngestError::SecretKey);
         }
         let mut refused: Vec<String> = keyring.refused.iter().map(ToString::to_string).collect();
-        let mut prepared = self.prepare_some(keyring.certs, &mut refused)?;
+        let mut prepared = self.prepare_some(keyring.certs, SUBMISSION_WORK_MAX, &mut refused)?;
         for signature in &keyring.bare_signatures {
             match self.place(signature)? {
                 Some(cert) => prepared.extend(self.prepare(vec![Incoming {
@@ -252,11 +252,16 @@ impl Ingest {
             .collect()
     }
 
-    /// The same as long as one submission may go on; who sends more at once is told.
-    fn prepare_some(&self, incoming: Vec<Incoming>, refused: &mut Vec<String>) -> Result<Vec<Prepared>, StoreError> {
+    /// The same until that has cost so much; who sends more at once is told.
+    fn prepare_some(
+        &self,
+        incoming: Vec<Incoming>,
+        work_max: u64,
+        refused: &mut Vec<String>,
+    ) -> Result<Vec<Prepared>, StoreError> {
         let (mut prepared, mut work, count) = (Vec::new(), 0, incoming.len());
         for incoming in incoming {
-            if work > SUBMISSION_WORK_MAX {
+            if work > work_max {
                 let left = count - prepared.len();
                 refused.push(format!("{left} of {count} certificates, which {TOO_MUCH_WORK}"));
                 break;
@@ -511,4 +516,26 @@ fn only(cert: &Cert, signature: &[u8]) -> Option<Cert> {
     }
     components.last_mut()?.signatures.push(attached);
     Cert::new(components).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use keyrink_store::memory::MemoryStore;
+
+    #[test]
+    fn one_submission_takes_so_much_work_and_no_more() {
+        let ingest = Ingest::new(&Config::default(), Arc::new(MemoryStore::new()));
+        let certs = (0..5).map(|n| keyrink_testkit::Certificate::v4(n, "work").user_id("A").to_bytes());
+        let octets = certs.collect::<Vec<_>>().concat();
+        let prepared = |work_max| {
+            let (keyring, mut refused) = (Keyring::read(&octets, &ingest.limits), Vec::new());
+            let prepared = ingest.prepare_some(keyring.certs, work_max, &mut refused).unwrap();
+            (prepared.len(), refused)
+        };
+        assert_eq!(prepared(SUBMISSION_WORK_MAX), (5, vec![]));
+        let (count, refused) = prepared(0);
+        assert_eq!((count, refused.len()), (1, 1), "the first is always looked at");
+        assert!(refused[0].starts_with("4 of 5 certificates"), "{refused:?}");
+    }
 }

@@ -192,6 +192,7 @@ impl Poisoned {
         let target = get_of(&self.fingerprint());
         let answer = node.client().get(&target)?.body;
         let latencies = Latencies::of(node.http(), &target, LOOKUPS);
+        let ordinary = Latencies::of(node.http(), &get_of(&self.friend.fingerprint()), LOOKUPS);
         let name = |what: &str| format!("{what} {whose}");
         let start = Instant::now();
         Gpg::new()?.import(&answer)?;
@@ -207,6 +208,11 @@ impl Poisoned {
             if kept { "yes" } else { "no" },
         ));
         findings.extend(latencies.findings(&name("`op=get`"), 50.0));
+        let millis = format!("{:.1} ms", ordinary.millis(0.99));
+        findings.push(Finding::told(
+            &name("`op=get` of an ordinary certificate, p99,"),
+            millis,
+        ));
         Ok(findings)
     }
 
