@@ -5,9 +5,11 @@
 //!   under test, and without its idea of the format.
 //! * [`generate`]: small certificates by the thousand.
 //! * [`peers`]: SKS, GnuPG, Sequoia and others as fixtures.
-//! * [`load`], [`crash`], [`mod@bench`], [`reconcile`]: Keyrink under load, killed, beside SKS, and with its peers.
+//! * [`load`], [`crash`], [`mod@bench`], [`reconcile`], [`abuse`]: Keyrink under load, killed, beside SKS, with its peers, and
+//!   attacked.
 //! * [`http`]: a client that can also send what no client should.
 
+pub mod abuse;
 pub mod bench;
 pub mod crash;
 pub mod generate;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use keyrink_testkit::load::{self, Work};
-use keyrink_testkit::{Error, bench, crash, generate, keyring, machine, reconcile};
+use keyrink_testkit::{Error, abuse, bench, crash, generate, keyring, machine, reconcile};
 
 #[derive(Parser)]
 #[command(about = "Test certificates and load for Keyrink")]
@@ -32,6 +32,8 @@ enum Command {
     Bench(Bench),
     /// Measure how two nodes become equal
     Reconcile(Reconcile),
+    /// Attack keyrink and see how it fares
+    Abuse(Abuse),
 }
 
 #[derive(Args)]
@@ -135,6 +137,38 @@ struct Reconcile {
     size: Vec<u64>,
 }
 
+#[derive(Args)]
+struct Abuse {
+    /// The program
+    #[arg(long, default_value = "keyrink")]
+    keyrink: PathBuf,
+    /// Only this; may be given several times
+    #[arg(long)]
+    only: Vec<Trial>,
+    /// As little as the tests do
+    #[arg(long)]
+    short: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Trial {
+    Poison,
+    Bodies,
+    Costly,
+    Idle,
+}
+
+impl From<Trial> for abuse::Trial {
+    fn from(trial: Trial) -> Self {
+        match trial {
+            Trial::Poison => Self::Poison,
+            Trial::Bodies => Self::Bodies,
+            Trial::Costly => Self::Costly,
+            Trial::Idle => Self::Idle,
+        }
+    }
+}
+
 #[derive(Clone, Copy, ValueEnum)]
 enum Side {
     Sks,
@@ -170,6 +204,7 @@ fn run(command: Command) -> Result<ExitCode, Error> {
             )?;
         }
         Command::Crash(options) => return run_crash(options),
+        Command::Abuse(options) => return run_abuse(&options),
         Command::Bench(options) => {
             let plan = bench::Plan {
                 keyrings: options.keyrings,
@@ -233,6 +268,26 @@ fn run_crash(options: Crash) -> Result<ExitCode, Error> {
     })?;
     print!("{summary}");
     Ok(ExitCode::from(u8::from(!summary.faults.is_empty())))
+}
+
+fn run_abuse(options: &Abuse) -> Result<ExitCode, Error> {
+    let plan = match options.short {
+        true => abuse::Plan::short(options.keyrink.clone()),
+        false => abuse::Plan::full(options.keyrink.clone()),
+    };
+    let trials = match options.only.as_slice() {
+        [] => abuse::Trial::ALL.to_vec(),
+        some => some.iter().map(|trial| (*trial).into()).collect(),
+    };
+    println!("{}\n\n| | | must be | |\n|---|---|---|---|", machine::description());
+    let mut all_hold = true;
+    for trial in trials {
+        for finding in trial.run(&plan, &mut |line| eprintln!("{line}"))? {
+            println!("{finding}");
+            all_hold &= finding.holds;
+        }
+    }
+    Ok(ExitCode::from(u8::from(!all_hold)))
 }
 
 fn read(path: &PathBuf) -> Result<Vec<u8>, Error> {

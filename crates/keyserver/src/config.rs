@@ -12,6 +12,7 @@ mod section;
 mod show;
 
 use crate::formats;
+use crate::network::Network;
 use crate::peers::branches;
 pub use read::{ConfigError, Place, Problem};
 use section::{Section, section};
@@ -32,6 +33,8 @@ pub struct Config {
     pub search: Search,
     /// `[limits]`
     pub limits: Limits,
+    /// `[throttle]`
+    pub throttle: Throttle,
     /// `[load]`
     pub load: Load,
     /// `[log]`
@@ -46,12 +49,13 @@ pub struct Config {
 
 impl Config {
     /// The sections in the order they are shown.
-    fn sections(&self) -> [&dyn Section; 8] {
+    fn sections(&self) -> [&dyn Section; 9] {
         [
             &self.store,
             &self.http,
             &self.search,
             &self.limits,
+            &self.throttle,
             &self.load,
             &self.log,
             &self.orders,
@@ -60,12 +64,13 @@ impl Config {
     }
 
     /// The same, to be changed.
-    fn sections_mut(&mut self) -> [&mut dyn Section; 8] {
+    fn sections_mut(&mut self) -> [&mut dyn Section; 9] {
         [
             &mut self.store,
             &mut self.http,
             &mut self.search,
             &mut self.limits,
+            &mut self.throttle,
             &mut self.load,
             &mut self.log,
             &mut self.orders,
@@ -238,6 +243,12 @@ section! {
         hostname: String = "localhost".into();
         /// How to reach the operator: the fingerprint of a certificate or an address, shown in the statistics.
         contact: Option<String> = None, example r#""operator@keys.example.org""#;
+        /// Addresses and networks of proxies that are believed when they say for whom they ask. Without them everybody
+        /// behind a proxy is one client, or none if `exempt` of [throttle] holds the proxy. IPv6 without brackets.
+        proxies: Vec<Network> = Vec::new();
+        /// The header in which they say it, "x-forwarded-for" or "forwarded" (RFC 7239). Every one of them must write it: what
+        /// clients put there counts otherwise.
+        proxy_header: ProxyHeader = ProxyHeader::XForwardedFor;
         /// The longest request body, in octets: the most one submission can hold.
         body_octets: NonZeroU64 = nonzero64(16 << 20);
         /// Octets of all submissions that are taken at the same time, which bounds the memory they need; later ones
@@ -305,6 +316,20 @@ section! {
         others_octets: u64 = 64 << 10;
         /// Whether users get only those certifications by others that the owner of a certificate has approved (1pa3pc).
         approved_only: bool = false;
+    }
+}
+
+section! {
+    /// How much one client may ask, which is one address, of IPv6 one network of 64 bits. Each has a bucket of tokens, and who
+    /// finds too few gets 429 and a time. A lookup costs one token, a submission five and one more for some ten
+    /// milliseconds of verification. Partners that fetch have a bound of their own (`requests_per_second` in [peers]).
+    "throttle" => Throttle {
+        /// Tokens that come into a bucket each second. 0: nobody is throttled.
+        tokens_per_second: u32 = 20;
+        /// Tokens that a bucket holds: so much is possible at once, such as refreshing a keyring of some hundred keys.
+        tokens: NonZeroU32 = nonzero(600);
+        /// Addresses and networks that are not throttled.
+        exempt: Vec<Network> = Network::LOOPBACK.to_vec();
     }
 }
 
@@ -453,6 +478,16 @@ pub(crate) fn threads(setting: u32) -> usize {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         threads => threads as usize,
     }
+}
+
+/// Where proxies say for whom they ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProxyHeader {
+    /// `X-Forwarded-For`, a list of addresses.
+    XForwardedFor,
+    /// `Forwarded` (RFC 7239), a list of pairs.
+    Forwarded,
 }
 
 /// How log lines are written.

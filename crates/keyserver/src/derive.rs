@@ -3,15 +3,19 @@
 //! The verdicts are stored, so this takes no cryptography (but for records whose verifier knew less). A note in the store
 //! says for which policy it is done and how far, so it goes on where it was interrupted, and nothing is read if there
 //! is nothing to do. A server does it in the background, slowly; `keyrink rebuild` does it at once.
+//!
+//! Which of too many signatures users get depends on whose keys are known, and a key may come after what it signed. So a
+//! server goes through all records once a week, and looks at those again that hold more than users get.
 
+use crate::acquaint::{Acquaintance, may_be_crowded};
 use crate::formats::{OPENPGP, Policy, hexadecimal, octets};
 use crate::lifecycle::{self, Decide, Rules};
-use keyrink_store::{RecordId, Store, StoreError};
+use keyrink_store::{Decision, Record, RecordId, Store, StoreError, Stored};
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Work on the records that another policy made.
 pub(crate) struct Deriving<'a> {
@@ -32,6 +36,9 @@ struct State {
     after: Option<String>,
     /// All are.
     done: bool,
+    /// When they were, in seconds since 1970.
+    #[serde(default)]
+    at: u64,
 }
 
 impl<'a> Deriving<'a> {
@@ -40,10 +47,11 @@ impl<'a> Deriving<'a> {
         let noted = store.note(NOTE)?;
         let noted: Option<State> = noted.and_then(|octets| serde_json::from_slice(&octets).ok());
         let state = match noted {
-            Some(state) if state.policy == policy.number() => state,
+            Some(state) if state.policy == policy.number() && !state.is_stale() => state,
             Some(state) => State::new(policy, state.complete),
             None if store.count(OPENPGP)? == 0 => State {
                 done: true,
+                at: now(),
                 ..State::new(policy, policy.number())
             },
             None => State::new(policy, Policy::FIRST),
@@ -63,6 +71,12 @@ impl<'a> Deriving<'a> {
             return Ok(());
         }
         crate::peers::partner::save_note(self.store, key, value)
+    }
+
+    /// Has it looked at soon which issuers are known, because many came.
+    pub(crate) fn look_again(&mut self) -> Result<(), StoreError> {
+        self.state.at = 0;
+        self.announce()
     }
 
     /// Does it all again, whatever was done.
@@ -94,16 +108,24 @@ impl<'a> Deriving<'a> {
             Some(last) => self.state.after = Some(hexadecimal(last.id.as_bytes())),
             None => {
                 self.state.done = true;
+                self.state.at = now();
                 self.state.complete = self.state.policy;
                 self.state.after = None;
             }
         }
         let (policy, looked) = (self.policy, page.len());
+        let acquaintance = Acquaintance::with_stored(self.store, &page, policy)?;
         let other = page
             .into_iter()
-            .filter(|stored| all || stored.policy != policy.number());
+            .filter(|stored| all || stored.policy != policy.number() || may_be_crowded(stored, policy));
         let ids: Vec<RecordId> = other.map(|stored| stored.id).collect();
-        let decide: Arc<Decide> = Arc::new(move |rules, _, stored| lifecycle::derive(rules, stored, policy));
+        let decide: Arc<Decide> = Arc::new(move |rules, _, stored| {
+            let decision = lifecycle::derive(rules, stored, policy, Some(&acquaintance));
+            match (stored, &decision) {
+                (Some(stored), Decision::Put(new)) if !all && is_same(stored, new) => Decision::Keep,
+                _ => decision,
+            }
+        });
         self.rules.update(self.store, &ids, &decide, &[self.note()])?;
         Ok(looked)
     }
@@ -120,7 +142,13 @@ impl State {
             complete,
             after: None,
             done: false,
+            at: 0,
         }
+    }
+
+    /// Was it done so long ago that other issuers may be known by now?
+    fn is_stale(&self) -> bool {
+        self.done && now() > self.at.saturating_add(STALE_AFTER_SECS)
     }
 }
 
@@ -198,23 +226,35 @@ fn derive(store: &dyn Store, complete: &Complete, stopped: &mpsc::Receiver<()>) 
     let left = metrics::gauge!(LEFT);
     let count = store.count(OPENPGP)?;
     let mut looked = 0;
-    if !deriving.is_done() {
+    let anew = !deriving.is_done() && deriving.complete() != deriving.policy;
+    if anew {
         tracing::info!("what is derived from {count} certificates follows a new policy");
     }
     while !deriving.is_done() {
         let start = Instant::now();
         looked += deriving.step(false)? as u64;
-        left.set(count.saturating_sub(looked) as f64);
+        if anew {
+            left.set(count.saturating_sub(looked) as f64);
+        }
         if stopped.recv_timeout(start.elapsed()) != Err(mpsc::RecvTimeoutError::Timeout) {
             return Ok(());
         }
     }
-    if looked > 0 {
+    if anew {
         tracing::info!("done: {looked} certificates");
     }
     left.set(0.0);
     complete.number.store(deriving.complete().number(), Ordering::Relaxed);
     Ok(())
+}
+
+fn is_same(stored: &Stored, new: &Record) -> bool {
+    (stored.policy, &stored.data) == (new.policy, &new.data)
+}
+
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.unwrap_or_default().as_secs()
 }
 
 fn record_id(text: &str) -> Option<RecordId> {
@@ -227,6 +267,8 @@ const NOTE: &str = "derived";
 const STEP_RECORDS: usize = 200;
 /// How often it is looked whether there is something to do.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// How long it is taken for granted whose keys are known, in seconds.
+const STALE_AFTER_SECS: u64 = 7 * 86_400;
 
 #[cfg(test)]
 mod tests {

@@ -1,5 +1,5 @@
 //! The web server, in the order a request passes: [`server`] (sockets, TLS, limits), [`request_line`] (repair),
-//! [`answer`] (headers, time limit, metrics around every answer; `hyper_refusals` for those that hyper gives), [`routes`],
+//! [`answer`] (who asks, as `proxies` tell, and how often, as [`throttle`] allows; headers, time limit, metrics around every answer; `hyper_refusals` for those that hyper gives), [`routes`],
 //! then the handlers, which take their parameters from [`query`], their bodies from [`body`] into [`room`] that is bounded, and ask the store through
 //! [`handoff`].
 
@@ -17,6 +17,7 @@ pub mod lookup;
 mod meter;
 pub mod orders;
 mod pages;
+mod proxies;
 pub mod query;
 mod reply;
 pub mod request_line;

@@ -3,6 +3,7 @@
 //! Everything costly (reading, verification, the form in which a new certificate is stored) happens before the
 //! store is asked, on the caller's thread; inside the transaction there is only merging.
 
+use crate::acquaint::Acquaintance;
 use crate::config::Config;
 use crate::formats::{self, OPENPGP, Policy};
 use crate::lifecycle::{Action, Decide, RuleSet, Rules};
@@ -52,6 +53,8 @@ pub struct Prepared {
     known: Option<Cert>,
     /// What the rules kept from users as the record was made.
     veto: Veto,
+    /// What verifying it cost.
+    work: u64,
     /// Whether the last decision was that it is too large.
     too_large: AtomicBool,
     /// What the rules forbid, by the last decision.
@@ -88,6 +91,8 @@ pub struct Report {
     pub certs: Vec<CertReport>,
     /// What became no certificate, in words.
     pub refused: Vec<String>,
+    /// What verifying it cost, in the units of [`verify::verify`].
+    pub work: u64,
 }
 
 /// What happened to a certificate.
@@ -195,7 +200,7 @@ impl Ingest {
             return Err(IngestError::SecretKey);
         }
         let mut refused: Vec<String> = keyring.refused.iter().map(ToString::to_string).collect();
-        let mut prepared = self.prepare(keyring.certs)?;
+        let mut prepared = self.prepare_some(keyring.certs, SUBMISSION_WORK_MAX, &mut refused)?;
         for signature in &keyring.bare_signatures {
             match self.place(signature)? {
                 Some(cert) => prepared.extend(self.prepare(vec![Incoming {
@@ -219,6 +224,7 @@ impl Ingest {
         Ok(Report {
             certs: certs.collect(),
             refused,
+            work: prepared.iter().map(|prepared| prepared.work).sum(),
         })
     }
 
@@ -302,6 +308,27 @@ impl Ingest {
             .collect()
     }
 
+    /// The same until that has cost so much; who sends more at once is told.
+    fn prepare_some(
+        &self,
+        incoming: Vec<Incoming>,
+        work_max: u64,
+        refused: &mut Vec<String>,
+    ) -> Result<Vec<Prepared>, StoreError> {
+        let (mut prepared, mut work, count) = (Vec::new(), 0, incoming.len());
+        for incoming in incoming {
+            if work > work_max {
+                let left = count - prepared.len();
+                refused.push(format!("{left} of {count} certificates, which {TOO_MUCH_WORK}"));
+                break;
+            }
+            let next = self.prepare_one(incoming)?;
+            work += next.work;
+            prepared.push(next);
+        }
+        Ok(prepared)
+    }
+
     /// Merges certificates into the store in one transaction, together with `notes`.
     pub fn commit(
         &self,
@@ -340,11 +367,12 @@ impl Ingest {
         if signatures > FEW_SIGNATURES {
             known = self.known(&id)?;
         }
-        verify::verify(&mut cert, known.as_ref());
+        let work = verify::verify(&mut cert, known.as_ref());
         if signatures <= FEW_SIGNATURES && !cert.is_presentable() {
             known = self.known(&id)?;
         }
         let trimmed = self.limits.trim(&mut cert);
+        Acquaintance::with(&*self.store, &cert, known.as_ref(), self.policy)?.note(&mut cert);
         let mut dropped: Vec<Dropped> = dropped
             .iter()
             .take(DROPPED_MAX)
@@ -368,6 +396,7 @@ impl Ingest {
             dropped,
             known,
             veto,
+            work,
             too_large: AtomicBool::new(false),
             ban: Mutex::default(),
         })
@@ -449,6 +478,11 @@ pub const FORBIDDEN: &str = "the operator of this server has blocked or erased t
 /// The reason for [`Outcome::TooLarge`].
 pub const TOO_LARGE: &str = "what its owner signed is more than this server keeps of one certificate";
 
+/// Why the end of a submission was left out.
+const TOO_MUCH_WORK: &str = "take too long to verify together with those before them: submit them on their own";
+/// What verifying the certificates of one submission may cost before the last of them is looked at: about as much as the
+/// dearest certificate, some seconds, and more than [`crate::config::Http::body_octets`] of any real ones.
+const SUBMISSION_WORK_MAX: u64 = 1 << 32;
 /// So many signatures are verified in less time than it takes to look for a stored copy with their verdicts.
 const FEW_SIGNATURES: usize = 4;
 /// Issuers that a bare signature is looked up by.
@@ -600,4 +634,26 @@ fn only(cert: &Cert, signature: &[u8]) -> Option<Cert> {
     }
     components.last_mut()?.signatures.push(attached);
     Cert::new(components).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use keyrink_store::memory::MemoryStore;
+
+    #[test]
+    fn one_submission_takes_so_much_work_and_no_more() {
+        let ingest = Ingest::new(&Config::default(), Arc::new(MemoryStore::new()));
+        let certs = (0..5).map(|n| keyrink_testkit::Certificate::v4(n, "work").user_id("A").to_bytes());
+        let octets = certs.collect::<Vec<_>>().concat();
+        let prepared = |work_max| {
+            let (keyring, mut refused) = (Keyring::read(&octets, &ingest.limits), Vec::new());
+            let prepared = ingest.prepare_some(keyring.certs, work_max, &mut refused).unwrap();
+            (prepared.len(), refused)
+        };
+        assert_eq!(prepared(SUBMISSION_WORK_MAX), (5, vec![]));
+        let (count, refused) = prepared(0);
+        assert_eq!((count, refused.len()), (1, 1), "the first is always looked at");
+        assert!(refused[0].starts_with("4 of 5 certificates"), "{refused:?}");
+    }
 }

@@ -3,6 +3,7 @@
 //! [`cli`] reads the command line and [`config`] the file and environment behind it; [`serve`] runs the web server of
 //! [`http`] and reconciles by way of [`peers`]; [`admin`] holds the subcommands that work on the store, [`client`] those that ask other keyservers.
 
+mod acquaint;
 pub mod admin;
 pub mod cli;
 pub mod client;
@@ -17,6 +18,7 @@ pub mod ingest;
 pub mod lifecycle;
 pub mod logging;
 pub mod metrics;
+pub mod network;
 pub mod peers;
 pub mod serve;
 pub mod signals;

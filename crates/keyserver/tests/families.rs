@@ -9,6 +9,7 @@ use keyrink::formats::{FAMILIES, Family, HOCKEYPUCK, OPENPGP, SKS, hexadecimal};
 use keyrink::ingest::Ingest;
 use keyrink_openpgp::cert::Cert;
 use keyrink_store::memory::MemoryStore;
+use proptest::prelude::*;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
@@ -41,6 +42,13 @@ const DECIDED: [(&str, &str); 15] = [
     ("merge/trailing-primary.21", VARIANTS),
     ("merge/trailing-subkey.12", VARIANTS),
     ("merge/trailing-subkey.21", VARIANTS),
+];
+/// SKS takes no signature alone. Here it joins its certificate, so SKS gets the two together.
+const BARE: [&str; 4] = [
+    "merge/bare-direct-signature.12",
+    "merge/bare-hard-revocation.12",
+    "merge/bare-revocation-twice.123",
+    "merge/bare-revocation.12",
 ];
 const WHOLE_INPUT: &str = "what was read before an error stays read";
 const TWICE: &str = "a signature that is known is not stored twice";
@@ -102,6 +110,104 @@ fn submissions_become_what_hockeypuck_makes_of_them() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// A way into a store.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    Submitted,
+    Received,
+    Loaded,
+}
+
+impl Way {
+    /// Brings in a file. Signatures alone, and what holds secrets, are only ever submitted.
+    fn take(self, ingest: &Ingest, file: &str) {
+        let octets = fs::read(testdata().join(file)).unwrap();
+        match self {
+            _ if is_bare(&octets) || file.contains("secret") => drop(ingest.submit(&octets)),
+            Self::Submitted => drop(ingest.submit(&octets)),
+            Self::Received => drop(ingest.receive(HOCKEYPUCK.dataset, &[octets]).unwrap()),
+            Self::Loaded => {
+                let paths = [testdata().join(file)];
+                let store = Arc::clone(&ingest.store);
+                drop(load(&config(), store, &paths, true, &Progress::for_terminal));
+            }
+        }
+    }
+}
+
+/// Does what a peer holds in the end not depend on what came first? Vectors that are one submission have no order.
+fn is_orderless(vector: &Value, family: &Family) -> bool {
+    vector["order_matters"][family.name] != Value::Bool(true)
+}
+
+fn is_decided(vector: &Value) -> bool {
+    DECIDED.iter().any(|(id, _)| vector["id"] == *id)
+}
+
+/// The vectors that can share a store: of each pair of files one order.
+fn shared() -> Vec<Value> {
+    let all = vectors().into_iter();
+    let once = all.filter(|vector| !vector["id"].as_str().unwrap().ends_with("21"));
+    once.filter(|vector| is_orderless(vector, &HOCKEYPUCK) && !is_decided(vector))
+        .collect()
+}
+
+fn files(vectors: &[Value]) -> Vec<String> {
+    let all = vectors.iter().flat_map(|vector| vector["submit"].as_array().unwrap());
+    all.map(|file| file.as_str().unwrap().to_owned()).collect()
+}
+
+fn any_way() -> impl Strategy<Value = Way> {
+    prop_oneof![Just(Way::Submitted), Just(Way::Received), Just(Way::Loaded)]
+}
+
+/// All files in some order, each by some way.
+fn any_order() -> impl Strategy<Value = Vec<(String, Way)>> {
+    let files = Just(files(&shared())).prop_shuffle();
+    files.prop_flat_map(|files| {
+        let ways = proptest::collection::vec(any_way(), files.len());
+        ways.prop_map(move |ways| files.clone().into_iter().zip(ways).collect())
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 6, max_shrink_iters: 0, ..ProptestConfig::default() })]
+
+    #[test]
+    fn in_any_order_and_by_any_way_they_become_what_both_make_of_them(order in any_order()) {
+        let (ingest, vectors) = (ingest(), shared());
+        order.iter().for_each(|(file, way)| way.take(&ingest, file));
+        let expected: BTreeSet<String> = vectors.iter().flat_map(|vector| recorded(vector, &HOCKEYPUCK)).collect();
+        let found = held(&ingest, &HOCKEYPUCK);
+        prop_assert!(found == expected, "{:?}", found.symmetric_difference(&expected).collect::<Vec<_>>());
+        let found = held(&ingest, &SKS);
+        let missing = vectors.iter().flat_map(|vector| recorded(vector, &SKS)).filter(|digest| !found.contains(digest));
+        let missing: Vec<_> = missing.collect();
+        prop_assert!(missing.is_empty(), "{missing:?}");
+    }
+}
+
+#[test]
+fn in_the_recorded_order_every_way_gives_what_both_make_of_them() {
+    let mut wrong = Vec::new();
+    for vector in vectors() {
+        for way in [Way::Submitted, Way::Received, Way::Loaded] {
+            let ingest = ingest();
+            files(std::slice::from_ref(&vector))
+                .iter()
+                .for_each(|file| way.take(&ingest, file));
+            let differs = held(&ingest, &HOCKEYPUCK) != recorded(&vector, &HOCKEYPUCK);
+            // Of what SKS refuses it is told a part that it would take; a live SKS is the judge of that.
+            let (sks, found) = (recorded(&vector, &SKS), held(&ingest, &SKS));
+            let bare = BARE.iter().any(|id| vector["id"] == *id);
+            if differs != is_decided(&vector) || bare != !(sks.is_empty() || sks == found) {
+                wrong.push(format!("{} {way:?}", vector["id"]));
+            }
+        }
+    }
+    assert_eq!(wrong, [""; 0]);
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+use keyrink::admin::progress::Progress;
+use keyrink::admin::rebuild::rebuild;
 use keyrink::config::Config;
 use keyrink::formats::{OPENPGP, Policy, SKS};
 use keyrink::ingest::{Ingest, IngestError, Outcome, Report};
@@ -9,7 +11,7 @@ use keyrink_openpgp::policy::Limits;
 use keyrink_openpgp::project::Projection;
 use keyrink_openpgp::stored::write_projection;
 use keyrink_store::memory::MemoryStore;
-use keyrink_testkit::{Certificate, EPOCH, Format, Kind, Reason, Signature, Tag, Target, packet};
+use keyrink_testkit::{Algorithm, Certificate, EPOCH, Format, Kind, Reason, Signature, Tag, Target, packet};
 use std::sync::Arc;
 
 fn ingest(limits: Limits) -> Ingest {
@@ -184,4 +186,89 @@ fn the_policy_counts_as_well_as_the_packets() {
     second.submit(&octets).unwrap();
     assert_eq!(count(&second), 1);
     assert_eq!(outcomes(&second.submit(&octets).unwrap()), [Outcome::Unchanged]);
+}
+
+/// The certificate of somebody who is certified, with what is behind its user id.
+fn certified(signatures: &[Vec<u8>]) -> Vec<u8> {
+    let owner = Certificate::v4(7, "crowded").user_id(CROWDED);
+    [owner.to_bytes(), signatures.concat()].concat()
+}
+
+const CROWDED: &str = "Crowded <c@example.org>";
+
+fn certification(by: &Certificate, created: u32) -> Vec<u8> {
+    let owner = Certificate::v4(7, "crowded");
+    let signature = Signature::new(Kind::GenericCertification).created(created);
+    signature.packet(by.primary(), Target::UserId(owner.primary(), CROWDED.as_bytes()))
+}
+
+fn shows(ingest: &Ingest, packet: &[u8]) -> bool {
+    let (body, mut out) = (&packet[3..], Vec::new());
+    for stored in ingest.store.snapshot().unwrap().records(OPENPGP, None, 9).unwrap() {
+        write_projection(&stored.data, Projection::Served, &mut out).unwrap();
+    }
+    out.windows(body.len()).any(|octets| octets == body)
+}
+
+#[test]
+fn where_there_is_no_room_for_all_known_issuers_come_first_and_the_future_last() {
+    let ingest = ingest(Limits::default());
+    let (friend, later) = (
+        Certificate::v4(8, "friend").user_id("F"),
+        Certificate::v4(8, "later").user_id("L"),
+    );
+    let [by_friend, by_later] = [&friend, &later].map(|by| certification(by, EPOCH + 1));
+    let future = certification(&friend, u32::MAX - 5);
+    // In another store, so that there is no other certificate to look at.
+    let stored = |ingest: &Ingest| {
+        let bogus = (0..600).map(|n| certification(&Certificate::v4(n, "stranger"), EPOCH + 100));
+        let some = [by_friend.clone(), by_later.clone(), future.clone()];
+        ingest
+            .submit(&certified(&bogus.chain(some).collect::<Vec<_>>()))
+            .unwrap();
+    };
+    ingest.submit(&friend.to_bytes()).unwrap();
+    stored(&ingest);
+    assert!(shows(&ingest, &by_friend) && !shows(&ingest, &by_later) && !shows(&ingest, &future));
+
+    ingest.submit(&later.to_bytes()).unwrap();
+    assert!(!shows(&ingest, &by_later), "nobody has looked since");
+    rebuild(&*ingest.store, ingest.policy, &Progress::for_terminal).unwrap();
+    assert!(shows(&ingest, &by_friend) && shows(&ingest, &by_later) && !shows(&ingest, &future));
+}
+
+#[test]
+fn who_is_known_changes_no_digest() {
+    let friend = Certificate::v4(8, "friend").user_id("F");
+    let signatures: Vec<_> = (0..600).map(|n| certification(&friend, EPOCH + n)).collect();
+    let elements = |first: &[u8]| {
+        let ingest = Ingest::new(&Config::default(), Arc::new(MemoryStore::new()));
+        ingest.submit(first).unwrap();
+        ingest.submit(&certified(&signatures)).unwrap();
+        ingest.submit(&friend.to_bytes()).unwrap();
+        ingest.store.range(SKS.dataset, &[], &[0xFF; 16], 9).unwrap().0
+    };
+    let stranger = Certificate::v4(8, "stranger").user_id("S").to_bytes();
+    let [known, unknown] = [elements(&friend.to_bytes()), elements(&stranger)];
+    assert_eq!((known.len(), unknown.len()), (2, 3));
+    assert!(known.iter().all(|element| unknown.contains(element)));
+}
+
+#[test]
+fn a_subkey_that_signs_has_to_agree() {
+    let ingest = ingest(Limits::default());
+    let key = Certificate::v4(9, "signs").user_id("Signs");
+    let subkey = |label: &str| {
+        key.primary()
+            .subkey(label, Algorithm::EdDsaLegacy)
+            .public_packet(Tag::PublicSubkey)
+    };
+    let (claimed, agreed) = (subkey("claimed"), subkey("agreed"));
+    let taken = key.primary().subkey("claimed", Algorithm::EdDsaLegacy);
+    let cert = Certificate::v4(9, "signs")
+        .user_id("Signs")
+        .subkey_with(taken, Signature::new(Kind::SubkeyBinding).key_flags(0x02))
+        .signing_subkey("agreed");
+    ingest.submit(&cert.to_bytes()).unwrap();
+    assert!(!shows(&ingest, &claimed) && shows(&ingest, &agreed));
 }

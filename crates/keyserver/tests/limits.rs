@@ -374,3 +374,66 @@ impl Drop for Disk {
         let _ = Command::new("umount").arg("-l").arg(&self.folder).status();
     }
 }
+
+#[test]
+fn who_asks_very_much_is_told_to_come_again_also_behind_a_proxy() {
+    let certificate = generate::certificate(1, 0);
+    let node = Node::with(&[&certificate.to_bytes()]);
+    let settings = [
+        "KEYRINK_THROTTLE_TOKENS=20",
+        "KEYRINK_THROTTLE_TOKENS_PER_SECOND=1",
+        "KEYRINK_HTTP_PROXIES=127.0.0.1",
+    ];
+    let server = node.serve_with(&settings, &[]);
+    let mut client = Client::new(server.http());
+    let target = format!("/pks/lookup?op=get&search=0x{}", certificate.fingerprint());
+    let mut ask = |from: &str| {
+        client
+            .request("GET", &target, &[("X-Forwarded-For", from)], b"")
+            .unwrap()
+    };
+    let begin = Instant::now();
+    let statuses: Vec<u16> = (0..40).map(|_| ask("198.51.100.1, 192.0.2.1").status).collect();
+    let good = statuses.iter().filter(|status| **status == 200).count();
+    assert!(
+        good >= 20 && good <= 21 + begin.elapsed().as_secs() as usize,
+        "{statuses:?}"
+    );
+    let refused = ask("192.0.2.1");
+    assert_eq!(refused.status, 429, "what the client says itself does not count");
+    assert_eq!(refused.field("access-control-allow-origin"), Some("*"));
+    assert!(refused.field("retry-after").unwrap().parse::<u32>().unwrap() <= 2);
+    assert_eq!((ask("192.0.2.2").status, ask("2001:db8::1").status), (200, 200));
+    for _ in 0..100 {
+        assert_eq!(
+            get(&mut Client::new(server.http()), &certificate.fingerprint()).status,
+            200
+        );
+    }
+    let metrics = Client::new(server.http()).get("/metrics").unwrap().text();
+    assert!(
+        metrics.contains("keyrink_http_requests_total{route=\"/pks/lookup\",status=\"429\"}"),
+        "{metrics}"
+    );
+}
+
+#[test]
+fn connections_that_do_nothing_make_room() {
+    let certificate = generate::certificate(1, 0);
+    let node = Node::with(&[&certificate.to_bytes()]);
+    let server = node.serve_with(&["KEYRINK_HTTP_CONNECTIONS=8"], &[]);
+    let idle: Vec<TcpStream> = (0..8).map(|_| TcpStream::connect(server.http()).unwrap()).collect();
+    thread::sleep(Duration::from_millis(1200));
+    let begin = Instant::now();
+    assert_eq!(
+        get(&mut Client::new(server.http()), &certificate.fingerprint()).status,
+        200
+    );
+    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+    let metrics = Client::new(server.http()).get("/metrics").unwrap().text();
+    assert!(
+        metrics.contains("keyrink_http_connections_pushed_out_total"),
+        "{metrics}"
+    );
+    drop(idle);
+}

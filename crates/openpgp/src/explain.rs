@@ -38,7 +38,7 @@ impl<'a> Explanation<'a> {
     pub fn of(cert: &'a Cert, serving: &Serving) -> Self {
         let reason = match serving.approved_only {
             true => "its owner has not approved it, or there is no room for it",
-            false => "there is no room for so many signatures of others: the newest are given out",
+            false => "there is no room for so many signatures of others: the newest of known issuers are given out",
         };
         Self {
             cert,
@@ -353,7 +353,7 @@ mod tests {
         assert!(hidden[1].part().len() < USER_ID_OCTETS_MAX + 20);
         assert!(hidden[1].part().ends_with("x…\""));
         let mut bound = component(&[b'x'; 5000]);
-        let valid = Fact::Valid as u16 | Fact::Fitting as u16;
+        let valid = Fact::Valid as u32 | Fact::Fitting as u32;
         bound.signatures[0].facts = crate::facts::Facts::from_bits(valid);
         let sound = Cert::new(vec![key(), bound]).unwrap();
         assert!(hidden.iter().all(|hidden| explanation.hides(hidden)));

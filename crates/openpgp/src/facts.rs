@@ -12,7 +12,7 @@ pub const VERIFIER_VERSION: u8 = 3;
 /// What is known about a signature.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
-    bits: u16,
+    bits: u32,
     /// Signature type (RFC 9580 §5.2.1), 0 if unreadable.
     pub kind: u8,
     /// Seconds since 1970, 0 if unknown.
@@ -25,7 +25,7 @@ pub struct Facts {
 
 /// One fact. The numbers are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u16)]
+#[repr(u32)]
 pub enum Fact {
     /// The packet's fields make sense.
     Readable = 1,
@@ -59,18 +59,22 @@ pub enum Fact {
     /// change it: it is an element of the second generation. A direct or revocation signature of the primary key is one
     /// wherever it stands.
     Enumerable = 1 << 14,
+    /// By the clock of some node that wrote it, it was not made in the future.
+    Timely = 1 << 15,
+    /// Some node that wrote it had a key of the issuer that it names.
+    IssuerKnown = 1 << 16,
 }
 
 impl Facts {
     /// Is this fact known?
     pub fn has(&self, fact: Fact) -> bool {
-        self.bits & fact as u16 != 0
+        self.bits & fact as u32 != 0
     }
 
     /// Adds a fact if `holds`.
     pub fn note(&mut self, fact: Fact, holds: bool) {
         if holds {
-            self.bits |= fact as u16;
+            self.bits |= fact as u32;
         }
     }
 
@@ -105,12 +109,12 @@ impl Facts {
     }
 
     /// The stored form of the facts.
-    pub fn bits(&self) -> u16 {
+    pub fn bits(&self) -> u32 {
         self.bits
     }
 
     /// Takes back what [`Facts::bits`] gave.
-    pub fn from_bits(bits: u16) -> Self {
+    pub fn from_bits(bits: u32) -> Self {
         Self {
             bits,
             ..Self::default()
@@ -119,7 +123,7 @@ impl Facts {
 
     /// Facts of the same packet in the same place that arrived in two copies.
     pub fn join(&self, other: &Self) -> Self {
-        let unverified = Fact::Unverified as u16;
+        let unverified = Fact::Unverified as u32;
         Self {
             bits: (self.bits | other.bits) & !unverified | self.bits & other.bits & unverified,
             ..*self

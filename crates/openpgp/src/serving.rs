@@ -2,6 +2,11 @@
 //!
 //! Anybody can put any number of signatures on any certificate, and nobody here can verify them. What the owner signed is
 //! always given out; of what others signed only so much as there is room for, or only what the owner approved.
+//!
+//! What comes first where there is not room for all: signatures that were made by now, by issuers whose keys are known,
+//! the newest. The time and other certificates are not for this crate to know, so a node notes both with the verdicts
+//! when it writes ([`Cert::acquaint`]). They are facts that become true and stay true, so merging takes either copy's
+//! word, and no digest depends on them.
 
 use crate::cert::{Attached, Cert, Component};
 use crate::crypto::digest::{Digest, Hasher};
@@ -35,11 +40,12 @@ impl Serving {
     /// Places of the signatures, of those that are sound enough for users, that are withheld from them: number of the
     /// component, number of the signature on it.
     ///
-    /// Of each issuer on each component the newest certification and the newest revocation come first and stay together,
-    /// since one is of no use without the other; everything else follows, what is newer first.
+    /// Of each issuer on each component the newest certification and the newest revocation stay together, since one is of
+    /// no use without the other, and come before the issuer's older ones. Known issuers come before others, what is newer
+    /// before what is older, and what claims to be made in the future after everything.
     pub fn withheld(&self, cert: &Cert) -> BTreeSet<(usize, usize)> {
         let mut withheld = BTreeSet::new();
-        if !self.approved_only && self.has_room(cert) {
+        if !self.approved_only && self.has_room([cert]) {
             return withheld;
         }
         let mut issuers = by_issuer(cert);
@@ -62,7 +68,7 @@ impl Serving {
             .filter(|(_, places)| !places.is_empty())
             .flat_map(|((at, _), places)| units(cert, *at, places))
             .collect();
-        units.sort_by_key(|unit| (Reverse(unit.pair), Reverse(unit.newest), unit.body));
+        units.sort_by_key(|unit| (Reverse(unit.rank), unit.body));
         let mut room = self.others_octets;
         for unit in units {
             match room.checked_sub(unit.octets) {
@@ -73,12 +79,43 @@ impl Serving {
         withheld
     }
 
-    /// Is there room for all that others signed, as with nearly every certificate?
-    fn has_room(&self, cert: &Cert) -> bool {
-        let all = cert.components().iter().flat_map(|component| &component.signatures);
-        let foreign = all.filter(|attached| is_foreign(&attached.facts));
-        foreign.map(|attached| attached.body.len() as u64).sum::<u64>() <= self.others_octets
+    /// Is there room for all that others signed, as with nearly every certificate, however much these copies have in
+    /// common?
+    pub fn has_room<'a>(&self, copies: impl IntoIterator<Item = &'a Cert>) -> bool {
+        let octets = copies
+            .into_iter()
+            .flat_map(foreign)
+            .map(|attached| attached.body.len() as u64);
+        octets.sum::<u64>() <= self.others_octets
     }
+}
+
+impl Cert {
+    /// Issuers of others' signatures of whom it is not noted that their key is known, each once.
+    pub fn strangers(&self) -> BTreeSet<KeyId> {
+        let unknown = foreign(self).filter(|attached| !attached.facts.has(Fact::IssuerKnown));
+        unknown.map(|attached| attached.facts.issuer).collect()
+    }
+
+    /// Notes which of others' signatures were made before `until`, in seconds since 1970, and which name an issuer who
+    /// is known.
+    pub fn acquaint(&mut self, until: u32, known: &BTreeSet<KeyId>) {
+        let all = self
+            .components
+            .iter_mut()
+            .flat_map(|component| &mut component.signatures);
+        for attached in all.filter(|attached| is_foreign(&attached.facts)) {
+            let facts = &mut attached.facts;
+            facts.note(Fact::Timely, facts.created < until);
+            facts.note(Fact::IssuerKnown, known.contains(&facts.issuer));
+        }
+    }
+}
+
+/// The signatures of others that users may see.
+fn foreign(cert: &Cert) -> impl Iterator<Item = &Attached> {
+    let all = cert.components().iter().flat_map(|component| &component.signatures);
+    all.filter(|attached| is_foreign(&attached.facts))
 }
 
 /// Places of others' signatures that users may see: component and issuer, and numbers of signatures on the component.
@@ -98,29 +135,51 @@ fn by_issuer(cert: &Cert) -> BTreeMap<(usize, KeyId), Vec<usize>> {
 struct Unit<'a> {
     at: usize,
     places: Vec<usize>,
-    /// The first of its issuer on its component.
-    pair: bool,
-    newest: u32,
+    rank: Rank,
     octets: u64,
     body: &'a [u8],
+}
+
+/// What is given out first is the greatest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    /// Not made in the future.
+    timely: bool,
+    /// By an issuer whose key is known.
+    known: bool,
+    /// The first of its issuer on its component.
+    pair: bool,
+    created: u32,
+}
+
+impl Rank {
+    fn of(facts: &Facts, pair: bool) -> Self {
+        Self {
+            timely: facts.has(Fact::Timely),
+            known: facts.has(Fact::IssuerKnown),
+            pair,
+            created: facts.created,
+        }
+    }
 }
 
 /// The signatures of one issuer on one component, in units.
 fn units<'a>(cert: &'a Cert, at: usize, places: &[usize]) -> Vec<Unit<'a>> {
     let signatures = &cert.components()[at].signatures;
-    let created = |nth: &usize| (signatures[*nth].facts.created, Reverse(&signatures[*nth].body));
+    let rank = |nth: &usize, pair| Rank::of(&signatures[*nth].facts, pair);
+    let newest = |list: &[usize]| {
+        let order = |nth: &usize| (rank(nth, true), Reverse(&signatures[*nth].body));
+        list.iter().copied().max_by_key(order)
+    };
     let (revocations, certifications): (Vec<usize>, Vec<usize>) =
         places.iter().partition(|nth| is_revocation(&signatures[**nth].facts));
-    let newest = [&certifications, &revocations].map(|list| list.iter().copied().max_by_key(created));
-    let pair: Vec<usize> = newest.into_iter().flatten().collect();
+    let pair: Vec<usize> = [newest(&certifications), newest(&revocations)]
+        .into_iter()
+        .flatten()
+        .collect();
     let unit = |places: Vec<usize>, pair| Unit {
         at,
-        pair,
-        newest: places
-            .iter()
-            .map(|nth| signatures[*nth].facts.created)
-            .max()
-            .unwrap_or_default(),
+        rank: places.iter().map(|nth| rank(nth, pair)).max().unwrap_or_default(),
         octets: places.iter().map(|nth| signatures[*nth].body.len() as u64).sum(),
         body: places.first().map_or(&[], |nth| &signatures[*nth].body),
         places,
@@ -209,10 +268,10 @@ mod tests {
     use super::*;
     use crate::packet::tag;
 
-    const OWN: u16 = Fact::Own as u16 | Fact::Valid as u16 | Fact::Fitting as u16;
-    const OTHERS: u16 = Fact::Fitting as u16 | Fact::DigestMatches as u16;
+    const OWN: u32 = Fact::Own as u32 | Fact::Valid as u32 | Fact::Fitting as u32;
+    const OTHERS: u32 = Fact::Fitting as u32 | Fact::DigestMatches as u32;
 
-    fn signature(facts: u16, kind: u8, created: u32, issuer: u8) -> Attached {
+    fn signature(facts: u32, kind: u8, created: u32, issuer: u8) -> Attached {
         let body = [&[4, kind, 1, 8, 0, 0, 0, 0, 0, 0, issuer][..], &created.to_be_bytes()].concat();
         let mut attached = Attached::new(&body);
         attached.facts = Facts::from_bits(facts);
@@ -261,6 +320,38 @@ mod tests {
             [(0x10, 10, 2), (0x10, 90, 3), (0x13, 1, 1), (0x30, 20, 2)]
         );
         assert_eq!(given(&cert, serving(60)).len(), 5);
+    }
+
+    #[test]
+    fn what_is_from_the_future_or_from_strangers_comes_last() {
+        let mut cert = cert(vec![
+            signature(OWN, 0x13, 1, 1),
+            signature(OTHERS, 0x10, 10, 2),
+            signature(OTHERS, 0x10, 50, 3),
+            signature(OTHERS, 0x10, 4000, 4),
+            signature(OTHERS, 0x30, 5000, 2),
+        ]);
+        let given = |cert: &Cert, others_octets| {
+            let serving = Serving {
+                others_octets,
+                approved_only: false,
+            };
+            let given = given(cert, serving);
+            given.into_iter().filter(|given| given.2 > 1).collect::<Vec<_>>()
+        };
+        assert_eq!(cert.strangers(), [2, 3, 4].map(|issuer| KeyId([issuer; 8])).into());
+        cert.acquaint(60, &BTreeSet::new());
+        assert_eq!(given(&cert, 15), [(0x10, 50, 3)]);
+        cert.acquaint(60, &[2, 4].map(|issuer| KeyId([issuer; 8])).into());
+        assert_eq!(cert.strangers(), [KeyId([3; 8])].into());
+        assert_eq!(
+            given(&cert, 30),
+            [(0x10, 10, 2), (0x30, 5000, 2)],
+            "and what revokes it"
+        );
+        assert_eq!(given(&cert, 45).len(), 3);
+        cert.acquaint(4001, &BTreeSet::new());
+        assert_eq!(given(&cert, 15), [(0x10, 4000, 4)], "its time has come");
     }
 
     #[test]

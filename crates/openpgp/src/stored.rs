@@ -10,13 +10,13 @@
 //! status     = flags (1: expires, 2: soft revocation, 4: hard revocation, 8: main user id)
 //!              created [expires] [time of soft revocation]
 //! key        = version (1) algorithm (1) bits fingerprint-length (1) fingerprint       tags 6 and 14 only
-//! signature  = 2 seen copies normal facts (2, little-endian) type (1) created expires issuer (8) body [trust]
+//! signature  = 2 seen copies normal facts type (1) created expires issuer (8) body [trust]
 //! trust      = count body*                      only if the highest bit of `seen` is set
 //! body       = length octets
 //! ```
 //!
 //! `seen` has a bit for each [`Projection`] that shows the packet; `normal` and `trust` are those of [`Attached`]. Format 1
-//! has neither; its verdicts are found anew when a certificate is taken apart. Components stand in the order in which people
+//! has neither, and facts in 2 octets, little-endian; its verdicts are found anew when a certificate is taken apart. Components stand in the order in which people
 //! read them: what is not revoked first, of that the main user id, then by age; signatures: the owner's first, then
 //! by age.
 
@@ -290,7 +290,10 @@ impl<'a> Input<'a> {
     }
 
     fn signature(&mut self, seen: u8, copies: u32, normal: u32) -> Option<SignatureEntry<'a>> {
-        let mut facts = Facts::from_bits(u16::from_le_bytes(self.array()?));
+        let mut facts = Facts::from_bits(match self.format {
+            FORMAT_1 => u16::from_le_bytes(self.array()?).into(),
+            _ => self.number()?,
+        });
         [facts.kind] = self.array()?;
         (facts.created, facts.expires) = (self.number()?, self.number()?);
         facts.issuer = KeyId(self.array()?);

@@ -27,12 +27,13 @@ use belief::NeedsConsent;
 use hashing::{Begun, Place};
 
 /// Finds the facts about all signatures of `cert`. Those that `known`, an older copy, has in the same place are
-/// taken over.
-pub fn verify(cert: &mut Cert, known: Option<&Cert>) {
+/// taken over. Gives what that cost, in units of which a processor does some million in a millisecond; there is an end
+/// to what one certificate costs, at four thousand million.
+pub fn verify(cert: &mut Cert, known: Option<&Cert>) -> u64 {
     let Some(primary) = cert.components.first().map(|primary| primary.body.clone()) else {
-        return;
+        return 0;
     };
-    let Ok(key) = Key::read(&primary) else { return };
+    let Ok(key) = Key::read(&primary) else { return 0 };
     let mut owner = Owner::new(&key);
     let (mut claims, primary) = (Vec::new(), Component::new(tag::PUBLIC_KEY, &primary));
     let mut home = Place::new(&primary);
@@ -55,7 +56,9 @@ pub fn verify(cert: &mut Cert, known: Option<&Cert>) {
             attached.facts.note(Fact::Witnessed, witnessed);
         }
     }
+    let cost = owner.work.cost();
     normal::judge(cert);
+    cost
 }
 
 /// Where in `cert` a signature that came alone belongs: the component over which its clear octets fit and which its
@@ -115,6 +118,11 @@ impl Work {
     fn hash(&mut self, octets: usize) -> Result<(), Spent> {
         self.octets = self.octets.checked_sub(octets as u64).ok_or(Spent)?;
         Ok(())
+    }
+
+    /// What has been done. A hashed octet counts as four units, so that all of both kinds is about the same.
+    fn cost(&self) -> u64 {
+        (HASHED_OCTETS_MAX - self.octets) * 4 + (PUBLIC_KEY_WORK_MAX - self.public_key)
     }
 
     fn open(&mut self, verifier: &Verifier) -> Result<(), Spent> {

@@ -82,7 +82,7 @@ mod tests {
 
     fn signature(kind: u8, hard: bool) -> Attached {
         let mut attached = Attached::new(&[4, kind, u8::from(hard)]);
-        attached.facts = Facts::from_bits(Fact::Own as u16 | Fact::Valid as u16 | Fact::Fitting as u16);
+        attached.facts = Facts::from_bits(Fact::Own as u32 | Fact::Valid as u32 | Fact::Fitting as u32);
         attached.facts.note(Fact::Hard, hard);
         attached.facts.kind = kind;
         attached

@@ -35,7 +35,7 @@ fn with_signatures(mut component: Component, bodies: &[u8]) -> Component {
         let mut signature = Attached::new(&vec![*body; 1 + usize::from(*body) * 3]);
         let place = u16::from(component.tag) + component.body.iter().map(|octet| u16::from(*octet)).sum::<u16>();
         let witnessed = 1 << 6;
-        signature.facts = Facts::from_bits((place * 31 + u16::from(*body) * 57) & 0x7FF & !witnessed);
+        signature.facts = Facts::from_bits(u32::from(place * 31 + u16::from(*body) * 57) & 0x7FF & !witnessed);
         component.signatures.push(signature);
     }
     component

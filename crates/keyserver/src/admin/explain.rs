@@ -1,6 +1,7 @@
 //! `keyrink explain`: what was found about every packet of a certificate, and who gets to see it.
 
 use super::{AdminError, open_to_read};
+use crate::acquaint::Acquaintance;
 use crate::cli;
 use crate::formats::{self, FAMILIES, OPENPGP, Policy};
 use crate::ingest::Ingest;
@@ -56,6 +57,7 @@ fn from_file(path: &Path, limits: &keyrink_openpgp::policy::Limits) -> Result<Ve
             println!("packet of type {tag} with {octets} octets: {}", dropped.reason);
         }
         verify(&mut cert, None);
+        Acquaintance::default().note(&mut cert);
         cert
     });
     Ok(certs.collect())

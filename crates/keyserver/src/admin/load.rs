@@ -82,7 +82,7 @@ pub(super) fn begin(ingest: &Ingest) -> Result<(), StoreError> {
 pub(super) fn finish(ingest: &Ingest, notes: Vec<(String, Option<Vec<u8>>)>) -> Result<(), StoreError> {
     ingest.commit(&Arc::default(), notes)?;
     // Again: a server may have gone over the records meanwhile, by another policy.
-    begin(ingest)?;
+    Deriving::begin(&*ingest.store, ingest.policy)?.look_again()?;
     if let Err(error) = crate::peers::dataset::save_trees(&ingest.store, ingest.policy) {
         tracing::warn!("the sums of the trees could not be saved: {error}");
     }

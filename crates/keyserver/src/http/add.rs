@@ -1,4 +1,8 @@
 //! `POST /pks/add`: submissions, in every form clients send them.
+//!
+//! Whoever makes a certificate decides how long it takes to verify. So of those that are not small only as many are verified
+//! at the same time as there are cores, one of each client, and the others wait for a while; what it took is taken from
+//! the client's tokens.
 
 use super::answer::Client;
 use super::body::{self, BodyError, BodyLimits};
@@ -8,6 +12,8 @@ use super::query::Query;
 use super::reply::{Form, Problem, transient};
 use super::room::{Held, Room};
 use super::routes::Routes;
+use super::throttle::FurtherCost;
+use crate::config;
 use crate::ingest::{CertReport, Dropped, FORBIDDEN, Ingest, IngestError, Outcome, Report, TOO_LARGE};
 use axum::body::Body;
 use axum::extract::State;
@@ -31,6 +37,8 @@ pub struct Submissions {
     /// How much one may send.
     pub limits: BodyLimits,
     room: Room,
+    /// Places for those that take long to verify, as many as there are cores.
+    verifying: Room,
 }
 
 impl Submissions {
@@ -40,6 +48,7 @@ impl Submissions {
             ingest,
             limits,
             room: Room::new(octets_max, limits.octets),
+            verifying: Room::of_places(config::threads(0)),
         }
     }
 }
@@ -51,6 +60,8 @@ impl Submissions {
     }
 }
 
+/// What verifying may cost for one token: some ten milliseconds.
+const WORK_PER_TOKEN: u64 = 1 << 23;
 /// A submission as small as this is usually verified in less than a millisecond.
 const BRIEF_OCTETS_MAX: usize = 16 << 10;
 
@@ -104,28 +115,36 @@ fn answer(report: &Report, form: Form) -> Response {
         Form::Html => pages::submitted(report),
         Form::Text => text(report),
     };
-    transient(status, form, body)
+    let mut answer = transient(status, form, body);
+    let tokens = u32::try_from(report.work / WORK_PER_TOKEN).unwrap_or(u32::MAX);
+    answer.extensions_mut().insert(FurtherCost(tokens));
+    answer
 }
 
 async fn take(submissions: &Arc<Submissions>, parts: &Parts, body: Body, form: &mut Form) -> Result<Report, AddError> {
-    let mut room = submissions.open(Client::of(&parts.extensions));
+    let client = Client::of(&parts.extensions);
+    let mut room = submissions.open(client);
     let body = body::read(&parts.headers, body, submissions.limits, &mut room).await?;
     let content_type = parts.headers.get(header::CONTENT_TYPE);
     let content_type = content_type.map_or("", |value| value.to_str().unwrap_or("?"));
     let keytext = keytext(content_type, body, form).await?;
     let ingest = submissions.ingest.clone();
     let octets = keytext.len();
+    let is_brief = octets <= BRIEF_OCTETS_MAX;
+    let mut place = submissions.verifying.open(client);
+    if !is_brief {
+        place.grow(1).await.map_err(BodyError::from)?;
+    }
     let submit = move || {
         // A client that no longer waits, or whose time is up, ends neither this nor what it holds.
-        let _room = room;
+        let _held = (room, place);
         ingest.submit(&keytext)
     };
-    let report = if octets <= BRIEF_OCTETS_MAX {
+    Ok(if is_brief {
         brief(submit).await
     } else {
         blocking(submit).await
-    };
-    Ok(report?)
+    }?)
 }
 
 /// The key in a body of a content type, for whoever has no request around it.

@@ -3,7 +3,11 @@
 //! Handlers need not think of any of this. A handler that panics, or takes longer than a request may, becomes a 500:
 //! GnuPG puts a server aside after a 502, 503 or 504, so clients never see those.
 
+use super::body;
+use super::proxies::Proxies;
+use super::reply::{Form, Problem};
 use super::routes::{Figures, Routes};
+use super::throttle::{FurtherCost, Throttle};
 use crate::config::Config;
 use axum::Router;
 use axum::body::Body;
@@ -21,12 +25,14 @@ use tower::Service;
 pub struct Answers {
     router: Router,
     figures: Figures,
+    proxies: Proxies,
+    throttle: Throttle,
     request_time: Duration,
     log_addresses: bool,
     log_searches: bool,
 }
 
-/// Who sent a request, as far as the connection tells.
+/// Who sent a request, as far as the connection tells, or a proxy that is believed.
 #[derive(Clone, Copy, Debug)]
 pub struct Client(pub IpAddr);
 
@@ -47,26 +53,29 @@ impl Answers {
             // Without a last state, axum would prepare each route again for each request.
             router: router.fallback(not_found).with_state(()),
             figures,
+            proxies: Proxies::new(&config.http),
+            throttle: Throttle::of_clients(&config.throttle),
             request_time: Duration::from_secs(config.http.request_seconds.get().into()),
             log_addresses: config.log.addresses,
             log_searches: config.log.searches,
         }
     }
 
-    /// Answers one request.
-    pub async fn answer(&self, mut request: Request, client: SocketAddr) -> Response {
+    /// Answers one request that came from `caller`.
+    pub async fn answer(&self, mut request: Request, caller: SocketAddr) -> Response {
         let start = Instant::now();
-        request.extensions_mut().insert(Client(client.ip().to_canonical()));
+        let client = self.proxies.client(caller.ip(), request.headers());
+        request.extensions_mut().insert(Client(client));
         let asks_options = *request.method() == Method::OPTIONS;
         let log = self.log_line(&request, client);
-        let figures = self.figures.of(request.uri().path());
-        let handling = AssertUnwindSafe(self.router.clone().call(request)).catch_unwind();
-        let mut response = match tokio::time::timeout(self.request_time, handling).await {
-            Ok(Ok(Ok(response))) => response,
-            Ok(Ok(Err(never))) => match never {},
-            Ok(Err(_panic)) => failure("Something went wrong in this server."),
-            Err(_elapsed) => failure("This took too long; it may work later."),
+        let (figures, cost) = self.figures.of(request.uri().path());
+        let mut response = match self.throttle.take(client, cost, start) {
+            Ok(()) => self.handle(request).await,
+            Err(wait) => refuse(request, wait).await,
         };
+        if let Some(cost) = response.extensions().get::<FurtherCost>() {
+            self.throttle.charge(client, *cost, Instant::now());
+        }
         if asks_options && response.status() == StatusCode::METHOD_NOT_ALLOWED {
             response = options(response);
         }
@@ -79,8 +88,18 @@ impl Answers {
         response
     }
 
+    async fn handle(&self, request: Request) -> Response {
+        let handling = AssertUnwindSafe(self.router.clone().call(request)).catch_unwind();
+        match tokio::time::timeout(self.request_time, handling).await {
+            Ok(Ok(Ok(response))) => response,
+            Ok(Ok(Err(never))) => match never {},
+            Ok(Err(_panic)) => failure("Something went wrong in this server."),
+            Err(_elapsed) => failure("This took too long; it may work later."),
+        }
+    }
+
     /// What the log may say about this request, if anybody reads it.
-    fn log_line(&self, request: &Request, client: SocketAddr) -> Option<LogLine> {
+    fn log_line(&self, request: &Request, client: IpAddr) -> Option<LogLine> {
         tracing::enabled!(tracing::Level::DEBUG).then(|| LogLine {
             method: request.method().clone(),
             client: self.log_addresses.then_some(client),
@@ -91,7 +110,7 @@ impl Answers {
 
 struct LogLine {
     method: Method,
-    client: Option<SocketAddr>,
+    client: Option<IpAddr>,
     query: Option<String>,
 }
 
@@ -107,6 +126,25 @@ impl LogLine {
 async fn not_found() -> Response {
     (StatusCode::NOT_FOUND, "There is nothing at this address.\n").into_response()
 }
+
+/// The answer to a client that asks for more than its share. What it sends is read for a moment and thrown away, since
+/// it might else never see the answer.
+async fn refuse(request: Request, wait: Duration) -> Response {
+    let (parts, body) = request.into_parts();
+    let _ = tokio::time::timeout(DISCARD_TIME, body::discard(body)).await;
+    let sentence = "Too many requests came from your network; try again later.".to_owned();
+    let problem = Problem {
+        status: StatusCode::TOO_MANY_REQUESTS,
+        sentence,
+    };
+    let mut answer = problem.answer(Form::accepted(&parts.headers), "");
+    let seconds = HeaderValue::from(wait.as_secs() + 1);
+    answer.headers_mut().insert(header::RETRY_AFTER, seconds);
+    answer
+}
+
+/// How long the body of a refused request is read.
+const DISCARD_TIME: Duration = Duration::from_secs(2);
 
 fn failure(sentence: &'static str) -> Response {
     tracing::error!("a request failed: {sentence}");
@@ -215,6 +253,24 @@ mod tests {
                 assert_eq!(value(&response, "content-security-policy").is_some(), path == "/page");
             }
         }
+    }
+
+    #[tokio::test]
+    async fn who_asks_too_much_is_told_when_to_come_again() {
+        let mut config = Config::default();
+        config.throttle.tokens = std::num::NonZeroU32::MIN;
+        let routes = Routes::new().route("/text", get(async || "text"));
+        let answers = Answers::new(routes, &config);
+        let ask = async |octet| {
+            let request = Request::builder().uri("/text").body(Body::empty()).unwrap();
+            answers.answer(request, ([192, 0, 2, octet], 1).into()).await
+        };
+        assert_eq!(ask(1).await.status(), 200);
+        let refused = ask(1).await;
+        assert_eq!(refused.status(), 429);
+        assert_eq!(value(&refused, "retry-after"), Some("1"));
+        assert_eq!(value(&refused, "access-control-allow-origin"), Some("*"));
+        assert_eq!(ask(2).await.status(), 200);
     }
 
     #[tokio::test]

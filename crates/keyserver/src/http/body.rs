@@ -7,6 +7,7 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::Body as _;
 use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
 
 /// How much body a client may send, and how long it may take.
 #[derive(Clone, Copy, Debug)]
@@ -46,7 +47,8 @@ impl BodyError {
     }
 }
 
-/// Reads the whole body into room that grows with what has arrived, never with what is announced.
+/// Reads the whole body into room that grows with what has arrived, never with what is announced. It may take ten seconds,
+/// and one more for each KiB, as long as that is not more than all the time there is.
 ///
 /// A body that is too long is read on and thrown away for a while, because a client that is still sending
 /// would see its connection reset and never the answer that tells it why.
@@ -63,7 +65,7 @@ pub async fn read(
             false => collect(&mut body, limits.octets, room).await,
         };
         if matches!(result, Err(BodyError::TooLong(_))) && !waits_for_permission {
-            discard(&mut body).await;
+            discard(body).await;
         }
         result
     };
@@ -75,7 +77,11 @@ pub async fn read(
 async fn collect(body: &mut Body, octets_max: u64, room: &mut Held) -> Result<Bytes, BodyError> {
     let mut first = Bytes::new();
     let mut all = BytesMut::new();
-    while let Some(frame) = body.frame().await {
+    let mut slowest = Instant::now() + PATIENCE;
+    while let Some(frame) = timeout_at(slowest, body.frame())
+        .await
+        .map_err(|_| BodyError::TooSlow)?
+    {
         let Ok(data) = frame.map_err(|_| BodyError::Broken)?.into_data() else {
             continue;
         };
@@ -83,7 +89,9 @@ async fn collect(body: &mut Body, octets_max: u64, room: &mut Held) -> Result<By
         if octets as u64 > octets_max {
             return Err(BodyError::TooLong(octets_max));
         }
+        let arrived = Instant::now();
         room.grow(octets).await?;
+        slowest += arrived.elapsed() + TIME_PER_KIBIBYTE.mul_f64(data.len() as f64 / 1024.0);
         if first.is_empty() && all.is_empty() {
             first = data;
         } else {
@@ -96,7 +104,8 @@ async fn collect(body: &mut Body, octets_max: u64, room: &mut Held) -> Result<By
     Ok(if all.is_empty() { first } else { all.freeze() })
 }
 
-async fn discard(body: &mut Body) {
+/// Reads a body on and throws it away, up to an end.
+pub(super) async fn discard(mut body: Body) {
     let mut discarded = 0;
     while let Some(Ok(frame)) = body.frame().await {
         discarded += frame.data_ref().map_or(0, Bytes::len);
@@ -106,6 +115,9 @@ async fn discard(body: &mut Body) {
     }
 }
 
+/// How long a client may take to begin with the body, and more for each KiB of it.
+const PATIENCE: Duration = Duration::from_secs(10);
+const TIME_PER_KIBIBYTE: Duration = Duration::from_secs(1);
 /// How much of a body that is too long is read and thrown away.
 const DISCARD_OCTETS_MAX: usize = 64 << 20;
 

@@ -22,6 +22,7 @@ use axum::routing::post;
 use keyrink_openpgp::stored;
 use keyrink_store::{Listed, Store, StoreError};
 use std::sync::Arc;
+use std::time::Instant;
 
 /// What answering peers needs.
 pub struct HashQueries {
@@ -66,7 +67,7 @@ pub(crate) enum QuestionError {
 async fn answer(State(queries): State<Arc<HashQueries>>, request: Request<Body>) -> Response {
     let (parts, body) = request.into_parts();
     let client = Client::of(&parts.extensions);
-    match queries.throttle.wait(client) {
+    match queries.throttle.wait(client, Instant::now()) {
         Some(wait) => tokio::time::sleep(wait).await,
         None => return later("too many requests are waiting"),
     }

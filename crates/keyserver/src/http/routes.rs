@@ -1,5 +1,6 @@
 //! The routes of the server, and which of them a path belongs to.
 
+use super::throttle;
 use crate::metrics::RouteFigures;
 use axum::Router;
 use axum::routing::MethodRouter;
@@ -59,7 +60,7 @@ impl Routes {
     }
 }
 
-/// The figures of every route, found by path: asking the router afterwards which pattern it matched would cost
+/// The figures and the cost of every route, found by path: asking the router afterwards which pattern it matched would cost
 /// more than the router itself.
 pub(super) struct Figures {
     routes: Vec<Pattern>,
@@ -71,6 +72,7 @@ struct Pattern {
     literal: &'static str,
     has_parameters: bool,
     figures: RouteFigures,
+    cost: u32,
 }
 
 impl Figures {
@@ -83,6 +85,7 @@ impl Figures {
                     literal,
                     has_parameters: literal != pattern,
                     figures: RouteFigures::new(pattern),
+                    cost: throttle::cost(pattern),
                 }
             })
             .collect();
@@ -94,16 +97,16 @@ impl Figures {
         }
     }
 
-    /// The figures of the route that this path belongs to.
-    pub(super) fn of(&self, path: &str) -> &RouteFigures {
+    /// The figures of the route that this path belongs to, and what a request to it costs.
+    pub(super) fn of(&self, path: &str) -> (&RouteFigures, u32) {
         let matches = |route: &&Pattern| {
             path.strip_prefix(route.literal)
                 .is_some_and(|rest| rest.is_empty() || route.has_parameters)
         };
-        self.routes
-            .iter()
-            .find(matches)
-            .map_or(&self.unknown, |route| &route.figures)
+        match self.routes.iter().find(matches) {
+            Some(route) => (&route.figures, route.cost),
+            None => (&self.unknown, throttle::cost(UNKNOWN)),
+        }
     }
 }
 
@@ -131,7 +134,7 @@ mod tests {
             ("/other", UNKNOWN),
             ("", UNKNOWN),
         ] {
-            assert_eq!(figures.of(path).route(), route, "{path}");
+            assert_eq!(figures.of(path).0.route(), route, "{path}");
         }
     }
 }

@@ -3,11 +3,11 @@
 //! The server knows nothing of keyservers: it hands requests to [`Answers`].
 //! Slow clients are cut in every phase: handshake and headers by `header_seconds` (which also ends idle
 //! connections), bodies by [`super::body::read`], a whole request by `request_seconds`, and a client that hardly reads its
-//! answer by `OCTETS_PER_SECOND_MIN`.
+//! answer by `OCTETS_PER_SECOND_MIN`. When all places are taken, those who do nothing with theirs lose it at once.
 
 use super::answer::Answers;
 use super::hyper_refusals::HyperRefusals;
-use super::meter::Meter;
+use super::meter::{Meter, Requests};
 use super::request_line::RequestLine;
 use super::tls::{self, Certificate, TlsError};
 use crate::config;
@@ -18,6 +18,7 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulConnection;
+use metrics::counter;
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
@@ -27,7 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
@@ -114,6 +115,7 @@ impl Server {
             answers,
             limits: self.limits,
             places: Arc::new(Semaphore::new(connections)),
+            crowded: Notify::new(),
             stopped,
         });
         let mut acceptors = tokio::task::JoinSet::new();
@@ -141,6 +143,8 @@ struct Service {
     limits: Limits,
     /// One permit for each connection; all are back when no connection is left.
     places: Arc<Semaphore>,
+    /// Told whenever somebody waits for a place.
+    crowded: Notify,
     stopped: watch::Receiver<bool>,
 }
 
@@ -149,8 +153,8 @@ impl Service {
         let mut stopped = self.stopped.clone();
         loop {
             let next = async {
-                let place = self.places.clone().acquire_owned().await.ok()?;
-                Some((place, listener.accept().await))
+                let accepted = listener.accept().await;
+                Some((self.place().await?, accepted))
             };
             let next = tokio::select! {
                 next = next => next,
@@ -174,15 +178,43 @@ impl Service {
         }
     }
 
+    /// A place for a connection, if need be that of one that does nothing.
+    async fn place(&self) -> Option<OwnedSemaphorePermit> {
+        let mut calls = tokio::time::interval(CROWDED_EVERY);
+        let mut place = pin!(Arc::clone(&self.places).acquire_owned());
+        loop {
+            tokio::select! {
+                biased;
+                place = place.as_mut() => return place.ok(),
+                _ = calls.tick() => self.crowded.notify_waiters(),
+            }
+        }
+    }
+
+    /// Ends when somebody waits for a place and this connection does nothing with its own.
+    async fn lose_place(&self, meter: &Meter) {
+        loop {
+            self.crowded.notified().await;
+            if meter.idle() >= IDLE_WHEN_CROWDED {
+                return counter!(PUSHED_OUT).increment(1);
+            }
+        }
+    }
+
     async fn connection(self: Arc<Self>, stream: TcpStream, client: SocketAddr, tls: Option<TlsAcceptor>) {
         let _ = stream.set_nodelay(true);
         let Some(tls) = tls else {
             return self.http_1(stream, client).await;
         };
-        // A failed handshake is the client's business: scanners do that all day.
-        let Ok(Ok(stream)) = tokio::time::timeout(self.limits.header_time, tls.accept(stream)).await else {
-            return;
+        let meter = Meter::default();
+        let handshake = tokio::time::timeout(self.limits.header_time, tls.accept(stream));
+        let accepted = tokio::select! {
+            biased;
+            accepted = handshake => accepted,
+            () = self.lose_place(&meter) => return,
         };
+        // A failed handshake is the client's business: scanners do that all day.
+        let Ok(Ok(stream)) = accepted else { return };
         if stream.get_ref().1.alpn_protocol() == Some(tls::HTTP_2) {
             self.http_2(stream, client).await;
         } else {
@@ -197,7 +229,7 @@ impl Service {
             .timer(TokioTimer::new())
             .header_read_timeout(self.limits.header_time)
             .max_buf_size(self.limits.header_octets.max(HEADER_OCTETS_MIN))
-            .serve_connection(io, self.clone().handler(client));
+            .serve_connection(io, self.clone().handler(client, meter.requests()));
         self.drive(connection, meter).await;
     }
 
@@ -208,12 +240,12 @@ impl Service {
             .timer(TokioTimer::new())
             .max_concurrent_streams(STREAMS_MAX)
             .max_header_list_size(u32::try_from(self.limits.header_octets).unwrap_or(u32::MAX))
-            .serve_connection(io, self.clone().handler(client));
+            .serve_connection(io, self.clone().handler(client, meter.requests()));
         self.drive(connection, meter).await;
     }
 
     /// Runs a connection to its end, asks it to end when the server stops or when it is slow, and drops it when
-    /// it is slow for a second time.
+    /// it is slow for a second time, or does nothing while others wait for its place.
     async fn drive(&self, connection: impl GracefulConnection, mut meter: Meter) {
         let mut connection = pin!(connection);
         let mut stopped = self.stopped.clone();
@@ -225,6 +257,7 @@ impl Service {
             tokio::select! {
                 biased;
                 _ = connection.as_mut() => return,
+                () = self.lose_place(&meter) => return,
                 _ = stopped.wait_for(|stopped| *stopped), if !stopping => stopping = true,
                 _ = laps.tick() => match meter.lap() < octets_min {
                     true if slow => return,
@@ -241,10 +274,15 @@ impl Service {
     fn handler(
         self: Arc<Self>,
         client: SocketAddr,
+        requests: Requests,
     ) -> impl HttpService<Incoming, ResBody = Body, Error = Infallible, Future: Send + 'static> {
         service_fn(move |request: Request<Incoming>| {
-            let service = self.clone();
-            async move { Ok(service.answers.answer(request.map(Body::new), client).await) }
+            let (service, working) = (self.clone(), requests.begin());
+            async move {
+                let answer = service.answers.answer(request.map(Body::new), client).await;
+                drop(working);
+                Ok(answer)
+            }
         })
     }
 }
@@ -263,6 +301,12 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// A connection that moves less than this, on average over `request_seconds`, is asked to end and then dropped.
 const OCTETS_PER_SECOND_MIN: u64 = 1024;
+/// Who has done nothing for so long loses his place to who waits for one.
+const IDLE_WHEN_CROWDED: Duration = Duration::from_secs(1);
+/// How often those are looked for.
+const CROWDED_EVERY: Duration = Duration::from_millis(100);
+/// The metric that counts them.
+const PUSHED_OUT: &str = "keyrink_http_connections_pushed_out_total";
 /// Requests at the same time on one HTTP/2 connection.
 const STREAMS_MAX: u32 = 64;
 /// What hyper needs at least to read headers.

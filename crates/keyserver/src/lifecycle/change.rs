@@ -6,6 +6,7 @@
 
 use super::rules::{Rules, read};
 use super::{Action, DECISIONS, Entry, Kind, Rule, RuleSet, Selector, id};
+use crate::acquaint::Acquaintance;
 use crate::formats::{self, OPENPGP, Policy, hexadecimal};
 use crate::http::time::Instant;
 use crate::peers::refused::EVERYBODY;
@@ -238,10 +239,18 @@ pub fn finish_pending(store: &dyn Store, rules: &Rules, policy: Policy) -> Resul
 }
 
 /// Decides about a record that the rules, or what is derived from it, may have changed for.
-pub(crate) fn derive(rules: &RuleSet, stored: Option<&Stored>, policy: Policy) -> Decision {
-    let Some(cert) = stored.and_then(|stored| Cert::decode(&stored.data).ok()) else {
+pub(crate) fn derive(
+    rules: &RuleSet,
+    stored: Option<&Stored>,
+    policy: Policy,
+    acquaintance: Option<&Acquaintance>,
+) -> Decision {
+    let Some(mut cert) = stored.and_then(|stored| Cert::decode(&stored.data).ok()) else {
         return Decision::Keep;
     };
+    if let Some(acquaintance) = acquaintance {
+        acquaintance.note(&mut cert);
+    }
     let judgement = rules.judge(&cert);
     match judgement.erases() {
         true => Decision::Delete,
@@ -252,7 +261,7 @@ pub(crate) fn derive(rules: &RuleSet, stored: Option<&Stored>, policy: Policy) -
 /// Lets every record that one of `selectors` selects follow the rules.
 fn follow(store: &dyn Store, rules: &Rules, policy: Policy, selectors: &[Selector]) -> Result<(), StoreError> {
     candidates(store, selectors, &mut |ids| {
-        let decide: Arc<super::rules::Decide> = Arc::new(move |rules, _, stored| derive(rules, stored, policy));
+        let decide: Arc<super::rules::Decide> = Arc::new(move |rules, _, stored| derive(rules, stored, policy, None));
         rules.update(store, ids, &decide, &[]).map(drop)
     })?;
     forget_pending(store, selectors)

@@ -133,7 +133,7 @@ fn write_signature(out: &mut Vec<u8>, signature: &Attached, seen: u8) {
     out.extend_from_slice(&[tag::SIGNATURE, seen | trusted]);
     write_number(out, signature.copies);
     write_number(out, signature.normal);
-    out.extend_from_slice(&facts.bits().to_le_bytes());
+    write_number(out, facts.bits());
     out.push(facts.kind);
     write_number(out, facts.created);
     write_number(out, facts.expires);
