@@ -5,11 +5,13 @@
 //!   under test, and without its idea of the format.
 //! * [`generate`]: small certificates by the thousand.
 //! * [`peers`]: SKS, GnuPG, Sequoia and others as fixtures.
-//! * [`load`], [`crash`], [`mod@bench`], [`reconcile`]: Keyrink under load, killed, beside SKS, and with its peers.
+//! * [`load`], [`crash`], [`mod@bench`], [`engines`], [`reconcile`], [`shared`]: Keyrink under load, killed, beside SKS, on
+//!   both engines, with its peers, and many of it on one database.
 //! * [`http`]: a client that can also send what no client should.
 
 pub mod bench;
 pub mod crash;
+pub mod engines;
 pub mod generate;
 pub mod http;
 pub mod keyring;
@@ -17,6 +19,7 @@ pub mod load;
 pub mod machine;
 pub mod peers;
 pub mod reconcile;
+pub mod shared;
 
 mod armor;
 mod certificate;
