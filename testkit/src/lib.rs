@@ -5,13 +5,14 @@
 //!   under test, and without its idea of the format.
 //! * [`generate`]: small certificates by the thousand.
 //! * [`peers`]: SKS, GnuPG, Sequoia and others as fixtures.
-//! * [`load`], [`crash`], [`mod@bench`], [`reconcile`], [`abuse`]: Keyrink under load, killed, beside SKS, with its peers, and
-//!   attacked.
+//! * [`load`], [`crash`], [`mod@bench`], [`engines`], [`reconcile`], [`shared`], [`abuse`]: Keyrink under load, killed, beside
+//!   SKS, on both engines, with its peers, many of it on one database, and attacked.
 //! * [`http`]: a client that can also send what no client should.
 
 pub mod abuse;
 pub mod bench;
 pub mod crash;
+pub mod engines;
 pub mod generate;
 pub mod http;
 pub mod keyring;
@@ -19,6 +20,7 @@ pub mod load;
 pub mod machine;
 pub mod peers;
 pub mod reconcile;
+pub mod shared;
 
 mod armor;
 mod certificate;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use keyrink_testkit::load::{self, Work};
-use keyrink_testkit::{Error, abuse, bench, crash, generate, keyring, machine, reconcile};
+use keyrink_testkit::{Error, abuse, bench, crash, engines, generate, keyring, machine, reconcile, shared};
 
 #[derive(Parser)]
 #[command(about = "Test certificates and load for Keyrink")]
@@ -30,10 +30,14 @@ enum Command {
     Crash(Crash),
     /// Measure keyrink beside SKS
     Bench(Bench),
+    /// Measure keyrink on PostgreSQL beside itself on the embedded store
+    Engines(Engines),
     /// Measure how two nodes become equal
     Reconcile(Reconcile),
     /// Attack keyrink and see how it fares
     Abuse(Abuse),
+    /// Kill servers that share a database, and the database, and look at what is left
+    Shared(Shared),
 }
 
 #[derive(Args)]
@@ -169,6 +173,45 @@ impl From<Trial> for abuse::Trial {
     }
 }
 
+#[derive(Args)]
+struct Engines {
+    /// The program
+    #[arg(long)]
+    keyrink: PathBuf,
+    /// Small certificates of the first corpus, which is served and to which more is submitted
+    #[arg(long, default_value_t = 50_000)]
+    synthetic: u64,
+    /// Small certificates of the second, which is only loaded
+    #[arg(long, default_value_t = 200_000)]
+    large: u64,
+    /// Elements of the tree with which a server starts
+    #[arg(long, default_value_t = 1_000_000)]
+    elements: u64,
+    /// Length of each measurement over HTTP
+    #[arg(long, default_value_t = 5.0)]
+    seconds: f64,
+    /// Binary keyrings of the real corpus
+    keyrings: Vec<PathBuf>,
+}
+
+#[derive(Args)]
+struct Shared {
+    /// The program
+    #[arg(long)]
+    keyrink: PathBuf,
+    /// How long writers write before anything is killed
+    #[arg(long, default_value_t = 60.0)]
+    seconds: f64,
+    /// How often servers are killed, and how often the database is
+    #[arg(long, default_value_t = 50)]
+    kills: u64,
+    /// How often the server that calls a partner is killed
+    #[arg(long, default_value_t = 20)]
+    leases: u64,
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
 #[derive(Clone, Copy, ValueEnum)]
 enum Side {
     Sks,
@@ -205,6 +248,7 @@ fn run(command: Command) -> Result<ExitCode, Error> {
         }
         Command::Crash(options) => return run_crash(options),
         Command::Abuse(options) => return run_abuse(&options),
+        Command::Shared(options) => return run_shared(options),
         Command::Bench(options) => {
             let plan = bench::Plan {
                 keyrings: options.keyrings,
@@ -219,6 +263,17 @@ fn run(command: Command) -> Result<ExitCode, Error> {
                 duration: Duration::from_secs_f64(options.seconds),
             };
             print!("{}", bench::run(&plan, |line| eprintln!("{line}"))?);
+        }
+        Command::Engines(options) => {
+            let plan = engines::Plan {
+                program: options.keyrink,
+                keyrings: options.keyrings,
+                synthetic: options.synthetic,
+                large: options.large,
+                elements: options.elements,
+                duration: Duration::from_secs_f64(options.seconds),
+            };
+            print!("{}", engines::run(&plan, |line| eprintln!("{line}"))?);
         }
         Command::Reconcile(options) => {
             let plan = reconcile::Plan {
@@ -288,6 +343,19 @@ fn run_abuse(options: &Abuse) -> Result<ExitCode, Error> {
         }
     }
     Ok(ExitCode::from(u8::from(!all_hold)))
+}
+
+fn run_shared(options: Shared) -> Result<ExitCode, Error> {
+    let plan = shared::Plan {
+        program: options.keyrink,
+        duration: Duration::from_secs_f64(options.seconds),
+        kills: options.kills,
+        leases: options.leases,
+        seed: options.seed,
+    };
+    let summary = shared::run(&plan, |step| eprintln!("{step}"))?;
+    print!("{summary}");
+    Ok(ExitCode::from(u8::from(!summary.faults.is_empty())))
 }
 
 fn read(path: &PathBuf) -> Result<Vec<u8>, Error> {

@@ -92,6 +92,11 @@ pub fn open_store(config: &Config, durability: Durability) -> Result<Arc<dyn Sto
     };
     let options = postgres::Options {
         lazy: durability == Durability::Normal,
+        writers: if durability == Durability::Normal {
+            config.load.threads()
+        } else {
+            1
+        },
         ..postgres_options(config, url)
     };
     Ok(Arc::new(PostgresStore::open(&options)?))

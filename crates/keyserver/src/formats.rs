@@ -1,12 +1,14 @@
 //! Kinds of keys and what the store keeps of them: the one place that knows both.
 
 use crate::config::Config;
-use keyrink_openpgp::cert::Cert;
+use keyrink_openpgp::cert::{self, Cert};
+use keyrink_openpgp::packet::tag;
 use keyrink_openpgp::project::Projection;
 use keyrink_openpgp::serving::Serving;
+use keyrink_openpgp::status::{Revocation, Status};
 use keyrink_openpgp::terms::{self, Entry, Term};
 use keyrink_openpgp::veto::Veto;
-use keyrink_store::{Dataset, Element, Realm, Record, RecordId};
+use keyrink_store::{Component, Dataset, Element, Realm, Record, RecordId};
 
 /// The realm of OpenPGP certificates.
 pub const OPENPGP: Realm = Realm(1);
@@ -76,6 +78,9 @@ pub fn family(name: &str) -> Option<&'static Family> {
 pub struct Policy {
     /// Whether words of user ids can be searched for.
     words: bool,
+    /// Whether there are rows about the parts of certificates. The embedded store has none: nobody sends it queries, and
+    /// its submissions, which wait for the processor, would pay for them.
+    components: bool,
     /// A bit for each family whose dataset is kept.
     families: u8,
     /// What users get of others' signatures.
@@ -97,6 +102,7 @@ impl Policy {
         let kept = kept.filter(|(_, family)| config.peers.datasets.iter().any(|name| name == family.name));
         Self {
             words: config.search.words,
+            components: config.store.database.is_some(),
             families: kept.map(|(nth, _)| 1 << nth).sum(),
             serving: Serving {
                 others_octets: config.limits.others_octets,
@@ -108,7 +114,8 @@ impl Policy {
     /// The same in one number, as a record keeps it.
     pub fn number(self) -> u32 {
         let steps = self.serving.others_octets.div_ceil(OTHERS_STEP).min(0xFF) as u32;
-        let flags = u32::from(self.words) | u32::from(self.serving.approved_only) << 1;
+        let flags =
+            u32::from(self.words) | u32::from(self.serving.approved_only) << 1 | u32::from(self.components) << 2;
         POLICY_VERSION | flags << 8 | u32::from(self.families) << 16 | steps << 24
     }
 
@@ -116,9 +123,14 @@ impl Policy {
     /// settings are taken to be these.
     pub fn of_record(self, number: u32) -> Self {
         match number & 0xFF {
-            Self::FIRST => Self { families: 1, ..self },
+            Self::FIRST => Self {
+                families: 1,
+                components: false,
+                ..self
+            },
             _ => Self {
                 words: number & 1 << 8 != 0,
+                components: number & 1 << 10 != 0,
                 families: (number >> 16) as u8,
                 serving: self.serving,
             },
@@ -134,6 +146,7 @@ impl Policy {
     pub fn common(self, other: Self) -> Self {
         Self {
             words: self.words && other.words,
+            components: self.components && other.components,
             families: self.families & other.families,
             serving: self.serving,
         }
@@ -153,7 +166,22 @@ impl Policy {
             policy: self.number(),
             terms: self.terms(cert, veto),
             elements: self.elements(cert, veto),
+            components: self.components(cert, veto),
         }
+    }
+
+    /// The parts of a certificate that users are shown, for queries.
+    pub fn components(self, cert: &Cert, veto: &Veto) -> Vec<Component> {
+        if !self.components || *veto == Veto::Certificate {
+            return Vec::new();
+        }
+        let mut shown = cert.project(Projection::Served).peekable();
+        let parts = cert.components().iter().zip(Status::of(cert)).zip(0..);
+        let parts = parts.filter_map(|((part, status), place)| {
+            shown.next_if(|next| std::ptr::eq(*next, part))?;
+            component(place, part, status).filter(|_| veto.leaves(part))
+        });
+        parts.collect()
     }
 
     /// The elements that stand for a certificate in the reconciled sets. One that users get nothing of is in none.
@@ -241,6 +269,41 @@ pub fn email_of(term: &keyrink_store::Term) -> Option<&str> {
     let email = term.text.split(|octet| *octet == END).next()?;
     std::str::from_utf8(email).ok().filter(|email| !email.is_empty())
 }
+/// The row about a part of a certificate.
+fn component(place: u32, part: &cert::Component, status: Status) -> Option<Component> {
+    let kind = match part.tag {
+        tag::PUBLIC_KEY => PRIMARY_KEY,
+        tag::PUBLIC_SUBKEY => SUBKEY,
+        tag::USER_ID => NAME,
+        _ => return None,
+    };
+    let key = part.key();
+    let text = (kind == NAME).then(|| {
+        let mut text = String::from_utf8_lossy(&part.body).replace('\0', "\u{fffd}");
+        text.truncate(text.floor_char_boundary(Component::OCTETS_MAX));
+        text
+    });
+    Some(Component {
+        place,
+        kind,
+        text,
+        version: key.as_ref().map(|key| key.version),
+        fingerprint: key.as_ref().map(|key| key.fingerprint().as_bytes().to_vec()),
+        algorithm: key.as_ref().map(|key| key.algorithm),
+        bits: key.as_ref().map(|key| key.bits()),
+        created: Some(status.created.into()),
+        expires: status.expires.map(u64::from),
+        revoked: status.revoked.map(|revoked| match revoked {
+            Revocation::Soft(since) => since.into(),
+            Revocation::Hard => 0,
+        }),
+    })
+}
+
+/// Kinds of parts, as they are stored.
+const PRIMARY_KEY: u8 = 1;
+const SUBKEY: u8 = 2;
+const NAME: u8 = 3;
 
 /// Under which id a certificate is stored.
 pub fn record_id(cert: &Cert) -> RecordId {

@@ -220,6 +220,15 @@ impl Peers {
         self.note_names(&partners);
     }
 
+    /// Gives back the right to call partners, which others may take at once. Only when nothing calls any more. Blocks.
+    pub fn release(&self) {
+        for partner in self.node.partners() {
+            if let Err(error) = partner.lease.release(&*self.node.store) {
+                tracing::debug!(partner = partner.name(), %error, "its lease could not be given back");
+            }
+        }
+    }
+
     fn note_names(&self, partners: &[Arc<Partner>]) {
         let names: Vec<&str> = partners.iter().map(|partner| partner.name()).collect();
         let names = serde_json::to_vec(&names).unwrap_or_default();

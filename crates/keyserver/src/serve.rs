@@ -74,7 +74,7 @@ pub fn run(arguments: &cli::Serve) -> Result<(), ServeError> {
     let served = runtime.block_on(serve(arguments, config, &store, routes, metrics));
     // Whoever waits for a partner's answer is not worth waiting for.
     runtime.shutdown_timeout(SHUTDOWN_WITHIN);
-    served
+    served.map(|peers| peers.release())
 }
 
 async fn serve(
@@ -83,19 +83,22 @@ async fn serve(
     store: &Arc<dyn Store>,
     routes: Routes,
     metrics: Metrics,
-) -> Result<(), ServeError> {
+) -> Result<Arc<Peers>, ServeError> {
     let server = Server::bind(&config.http)?;
     for address in server.addresses() {
         tracing::info!(%address, "listening");
     }
     let certificate = server.certificate();
-    let peers = Peers::start(config, Arc::clone(store))?;
+    let peers = Arc::new(Peers::start(config, Arc::clone(store))?);
     let _deriver = Deriver::start(Arc::clone(store), peers.complete())?;
-    let (arguments, runtime) = (arguments.clone(), Handle::current());
+    // The thread of the signals outlives everything and must not hold the store, which gives back its lane when it is closed.
+    let (arguments, runtime, known) = (arguments.clone(), Handle::current(), Arc::downgrade(&peers));
     let stop = signals::obey(move || {
         // Signals have a thread of their own; partners have their tasks here.
         let _entered = runtime.enter();
-        reload_partners(&arguments, &peers);
+        if let Some(peers) = known.upgrade() {
+            reload_partners(&arguments, &peers);
+        }
         match certificate.as_ref().map(|certificate| certificate.reload()) {
             Some(Ok(())) => tracing::info!("the TLS certificate was read again"),
             Some(Err(error)) => tracing::error!(%error, "the old TLS certificate stays in use"),
@@ -106,7 +109,7 @@ async fn serve(
     tokio::spawn(signals::watchdog());
     signals::ready();
     server.run(Answers::new(routes, config), stop).await;
-    Ok(())
+    Ok(peers)
 }
 
 /// Reads the configuration again for the sake of its partners.

@@ -8,9 +8,9 @@ mod common;
 
 use common::peering::{Reconciling, digests, wait};
 use common::{Node, get};
-use keyrink_testkit::generate;
 use keyrink_testkit::http::Client;
 use keyrink_testkit::peers::run;
+use keyrink_testkit::{Certificate, Reason, generate};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
@@ -202,6 +202,241 @@ fn a_database_that_is_away_is_said_to_be_and_found_again() {
     assert!(node.check().contains("certificates  2"));
 }
 
+fn status(server: &keyrink_testkit::peers::Keyrink, path: &str) -> u16 {
+    Client::new(server.http()).get(path).unwrap().status
+}
+
+/// Waits for `/readyz` to say so.
+fn until_ready(server: &keyrink_testkit::peers::Keyrink, wanted: u16) {
+    let seen = wait(Duration::from_secs(8), || match status(server, "/readyz") {
+        status if status == wanted => Ok(()),
+        status => Err(format!("{status}\n{}", server.log_end())),
+    });
+    seen.unwrap();
+}
+
+#[test]
+fn a_database_that_is_read_only_is_said_to_be() {
+    let node = Node::on_postgres();
+    let server = node.serve();
+    let known = generate::certificate(9, 0);
+    let submit = |number| {
+        Client::new(server.http())
+            .add(&generate::certificate(9, number).armored())
+            .unwrap()
+    };
+    assert_eq!(submit(0).status, 200);
+    // As when the primary becomes a standby: sessions end, new ones can't write.
+    let name = node.ask("SELECT current_database()");
+    let set = |value: &str| {
+        let setting = format!("ALTER DATABASE {name} SET default_transaction_read_only = {value}");
+        let end = format!("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = '{name}'");
+        for sql in [setting, end] {
+            node.postgres().ask("postgres", &sql).unwrap();
+        }
+    };
+    set("on");
+    until_ready(&server, 503);
+    let refused = submit(1);
+    assert_eq!(refused.status, 500, "{}", refused.text());
+    assert_eq!(get(&mut Client::new(server.http()), &known.fingerprint()).status, 200);
+    assert_eq!(status(&server, "/healthz"), 200);
+    set("off");
+    until_ready(&server, 200);
+    assert_eq!(submit(1).status, 200);
+    assert!(node.check().contains("certificates  2"));
+    assert!(server.log().contains("read-only"), "{}", server.log());
+}
+
+/// The tables are on a disk of their own, which gets full while the log of PostgreSQL still has room.
+#[test]
+fn a_database_without_room_is_said_to_have_none() {
+    let disk = tempfile::Builder::new().prefix("disk-").tempdir_in("/tmp").unwrap();
+    let Some(_mounted) = Mounted::at(disk.path()) else {
+        println!("not root, or no mounts here: nothing to fill");
+        return;
+    };
+    let node = Node::on_postgres();
+    let name = node.ask("SELECT current_database()");
+    for sql in [
+        format!("CREATE TABLESPACE small LOCATION '{}'", disk.path().display()),
+        format!("ALTER DATABASE {name} SET TABLESPACE small"),
+    ] {
+        node.postgres().ask("postgres", &sql).unwrap();
+    }
+    let server = node.serve();
+    let mut acknowledged = Vec::new();
+    let mut submit = |number: u64| {
+        // More than the pages that are left in the tables.
+        let certificate = (0..20).fold(generate::certificate(10, number), |certificate, nth| {
+            certificate.bare_user_id(format!("{nth}{}", "long ".repeat(300)))
+        });
+        let status = Client::new(server.http()).add(&certificate.armored()).unwrap().status;
+        if status == 200 {
+            acknowledged.push(certificate.fingerprint());
+        }
+        status
+    };
+    assert_eq!(submit(0), 200);
+    let ballast = disk.path().join("ballast");
+    let filled = std::fs::write(&ballast, vec![7; DISK_OCTETS]).is_err();
+    assert!(filled, "the disk takes more than there is");
+    assert!((1..500).any(|number| submit(number) == 500), "{}", server.log_end());
+    until_ready(&server, 503);
+    assert_eq!(status(&server, "/healthz"), 200);
+    std::fs::remove_file(&ballast).unwrap();
+    until_ready(&server, 200);
+    assert_eq!(submit(1_000), 200);
+    let mut client = Client::new(server.http());
+    assert!(
+        acknowledged
+            .iter()
+            .all(|fingerprint| get(&mut client, fingerprint).status == 200)
+    );
+    assert!(
+        node.check()
+            .contains(&format!("certificates  {}\n", acknowledged.len()))
+    );
+    assert!(server.log().contains("its disk is full"), "{}", server.log());
+    drop(server);
+    for sql in [
+        format!("DROP DATABASE {name} WITH (FORCE)"),
+        "DROP TABLESPACE small".to_owned(),
+    ] {
+        node.postgres().ask("postgres", &sql).unwrap();
+    }
+}
+
+const DISK_OCTETS: usize = 40 << 20;
+
+/// A disk of its own, in memory.
+struct Mounted(std::path::PathBuf);
+
+impl Mounted {
+    fn at(folder: &std::path::Path) -> Option<Self> {
+        let owner = ["-t", "tmpfs", "-o", &format!("size={DISK_OCTETS},mode=777"), "none"].map(str::to_owned);
+        let mounted = std::process::Command::new("mount")
+            .args(owner)
+            .arg(folder)
+            .status()
+            .ok()?;
+        mounted.success().then(|| {
+            std::process::Command::new("chown")
+                .arg("postgres")
+                .arg(folder)
+                .status()
+                .unwrap();
+            Self(folder.to_owned())
+        })
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+/// Certificates come by a load, by submissions to a server, and by an import of the same, all at once.
+#[test]
+fn a_load_beside_servers_loses_nothing() {
+    const LOADED: u64 = 4_000;
+    let node = Node::on_postgres();
+    let (server, other) = (node.serve(), node.serve());
+    let mut octets = Vec::new();
+    generate::write(&mut octets, 11, 0..LOADED).unwrap();
+    let file = node.file("keyring.pgp", &octets);
+    let mut load = node.command("load", &[file.to_str().unwrap()]);
+    let mut running = load.stdout(std::process::Stdio::null()).spawn().unwrap();
+    let numbers: Vec<u64> = (0..LOADED + 400).step_by(37).collect();
+    std::thread::scope(|scope| {
+        for (server, numbers) in [(&server, &numbers), (&other, &numbers)] {
+            scope.spawn(move || {
+                let mut client = Client::new(server.http());
+                for number in numbers.iter().rev() {
+                    let answer = client.add(&generate::certificate(11, *number).armored()).unwrap();
+                    assert_eq!(answer.status, 200, "{}", answer.text());
+                }
+            });
+        }
+    });
+    assert!(running.wait().unwrap().success());
+    let more = numbers.iter().filter(|number| **number >= LOADED).count() as u64;
+    let report = node.check();
+    assert!(
+        report.contains(&format!("certificates  {}\n", LOADED + more)),
+        "{report}"
+    );
+    let lanes = node
+        .ask("SELECT count(*) FROM lane WHERE n > 0")
+        .parse::<u32>()
+        .unwrap();
+    assert!(lanes >= 3, "the load uses lanes of its own: {lanes}");
+    let rows = node.ask("SELECT kind, count(*) FROM component GROUP BY kind ORDER BY kind");
+    assert_eq!(rows, format!("1|{0}\n2|{0}\n3|{0}", LOADED + more));
+}
+
+/// What a server holds that ends in order is there for others at once.
+#[test]
+fn a_server_that_ends_gives_back_what_it_holds() {
+    let partner = Reconciling::new(Node::embedded(), "127.0.0.34");
+    let node = Node::on_postgres();
+    let mut server = Reconciling::new(node.beside(), "127.0.0.35")
+        .partner(&partner.recon)
+        .start();
+    let held =
+        "SELECT count(*) FROM note WHERE key LIKE 'lease %' AND convert_from(value, 'UTF8') NOT LIKE '%holder=0 %'";
+    wait(Duration::from_secs(5), || match node.ask(held).as_str() {
+        "1" => Ok(()),
+        other => Err(other.to_owned()),
+    })
+    .unwrap();
+    assert_eq!(node.ask("SELECT count(*) FROM lane WHERE claimed > 0"), "1");
+    let status = server.server.as_mut().unwrap().terminate();
+    assert!(status.is_some_and(|status| status.success()), "{status:?}");
+    assert_eq!(node.ask(held), "0");
+    assert_eq!(node.ask("SELECT count(*) FROM lane WHERE claimed > 0"), "0");
+}
+
+/// The queries that the page about the schema proposes.
+#[test]
+fn the_documented_queries_say_something() {
+    let page =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/postgresql-schema.md")).unwrap();
+    let queries = page.split("```sql").nth(1).unwrap().split("```").next().unwrap();
+    let queries: Vec<&str> = queries.split("\n\n").filter(|query| !query.trim().is_empty()).collect();
+    assert!(queries.len() >= 9, "{queries:?}");
+    let node = Node::on_postgres();
+    let mut octets = Vec::new();
+    generate::write(&mut octets, 12, 0..20).unwrap();
+    let soon = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap()
+        .as_secs() as u32
+        + 86_400;
+    let expiring = Certificate::v4(1, "queries");
+    let age = soon - expiring.primary().created();
+    octets.extend(
+        expiring
+            .expires_after(age)
+            .user_id("Still <still@example.org>")
+            .to_bytes(),
+    );
+    octets.extend(
+        Certificate::v4(2, "queries")
+            .user_id("Gone <gone@example.org>")
+            .revoke(Reason::Retired)
+            .to_bytes(),
+    );
+    node.load(&[&node.file("keyring.pgp", &octets)]);
+    for query in queries {
+        let answer = node.ask(query);
+        let may_be_empty = query.contains("FROM note") || query.contains("FROM refusal");
+        assert!(may_be_empty || !answer.is_empty(), "{query}");
+        println!("{query}\n{answer}\n");
+    }
+}
+
 /// What operators do: copy the database, restore it into an empty one, move to the embedded store and back.
 #[test]
 fn copies_and_moves_hold_the_same() {
@@ -241,4 +476,19 @@ fn copies_and_moves_hold_the_same() {
         assert_eq!(target.check(), report);
         from = target;
     }
+}
+
+/// The short form of `scripts/shared-database`.
+#[test]
+fn servers_and_their_database_are_killed_and_lose_nothing() {
+    let plan = keyrink_testkit::shared::Plan {
+        program: common::PROGRAM.into(),
+        duration: Duration::from_secs(3),
+        kills: 2,
+        leases: 2,
+        seed: 5,
+    };
+    let summary = keyrink_testkit::shared::run(&plan, |_| {}).unwrap();
+    println!("{summary}");
+    assert!(summary.faults.is_empty(), "{summary}");
 }

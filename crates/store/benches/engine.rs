@@ -267,6 +267,7 @@ fn record(number: usize) -> Record {
             dataset: DATASET,
             bytes: octets(seed + 3, 16),
         }],
+        components: vec![],
     }
 }
 

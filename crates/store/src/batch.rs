@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::{Applied, Batch, Decision, Element, Record, RecordId, StoreError, Stored, Term};
+use crate::{Applied, Batch, Component, Decision, Element, Record, RecordId, StoreError, Stored, Term};
 
 /// What a batch comes to.
 pub(crate) struct Plan<H> {
@@ -31,6 +31,7 @@ pub(crate) struct Kept {
     pub(crate) stored: Stored,
     pub(crate) terms: Vec<Term>,
     pub(crate) elements: Vec<Element>,
+    pub(crate) components: Vec<Component>,
 }
 
 /// An id on its way to an edit.
@@ -144,6 +145,7 @@ fn kept(id: &RecordId, record: Record, now: u64) -> Result<Kept, StoreError> {
         policy,
         mut terms,
         mut elements,
+        components,
     } = record;
     if data.len() > Record::OCTETS_MAX {
         return Err(too_long("the data", id, data.len(), Record::OCTETS_MAX));
@@ -156,6 +158,12 @@ fn kept(id: &RecordId, record: Record, now: u64) -> Result<Kept, StoreError> {
         .find(|element| element.bytes.len() > Element::OCTETS_MAX)
     {
         return Err(too_long("an element", id, element.bytes.len(), Element::OCTETS_MAX));
+    }
+    components.iter().try_for_each(Component::check)?;
+    if !components.is_sorted_by(|one, next| one.place < next.place) {
+        return Err(StoreError::Invalid(format!(
+            "the components of the record {id:?} are out of order"
+        )));
     }
     terms.sort_unstable();
     terms.dedup();
@@ -172,6 +180,7 @@ fn kept(id: &RecordId, record: Record, now: u64) -> Result<Kept, StoreError> {
         stored,
         terms,
         elements,
+        components,
     })
 }
 

@@ -1,4 +1,4 @@
-//! The terms and elements of one record in few octets, kept beside its data.
+//! The terms, elements and components of one record in few octets, kept beside its data.
 //!
 //! An update must know which rows the old version had, and the store can't derive them again. Most of the texts occur
 //! in the record anyway (a key id ends a fingerprint, an address is part of a user id), so a text that is found in
@@ -7,6 +7,7 @@
 //! ```text
 //! count of terms, then each:     kind (1 octet), text
 //! count of elements, then each:  dataset (1 octet), text
+//! components to the end, each:   text
 //! text:                          count of parts, then each part
 //! part:                          2·length, octets   or   2·length + 1, offset
 //! ```
@@ -16,7 +17,8 @@
 
 use memchr::memmem;
 
-use crate::{Dataset, Element, RecordId, StoreError, Term};
+use crate::batch::Kept;
+use crate::{Component, Dataset, Element, RecordId, StoreError, Term};
 
 /// The octets that texts may refer to.
 struct Window<'a> {
@@ -27,9 +29,18 @@ struct Window<'a> {
     patience: usize,
 }
 
-/// Writes `terms` and `elements` of the record `id` with `data`.
-pub(crate) fn encode(id: &RecordId, data: &[u8], terms: &[Term], elements: &[Element]) -> Vec<u8> {
-    let mut window = Window::new(id, data);
+/// What a record has rows for.
+pub(crate) type Lists = (Vec<Term>, Vec<Element>, Vec<Component>);
+
+/// Writes what `kept` has rows for.
+pub(crate) fn encode(kept: &Kept) -> Vec<u8> {
+    let Kept {
+        stored,
+        terms,
+        elements,
+        components,
+    } = kept;
+    let mut window = Window::new(&stored.id, &stored.data);
     let mut out = Vec::with_capacity(128);
     number(&mut out, terms.len());
     for term in terms {
@@ -41,11 +52,14 @@ pub(crate) fn encode(id: &RecordId, data: &[u8], terms: &[Term], elements: &[Ele
         out.push(element.dataset.0);
         window.write(&mut out, &element.bytes);
     }
+    for component in components {
+        window.write(&mut out, &component.encode());
+    }
     out
 }
 
 /// Reads what [`encode`] wrote.
-pub(crate) fn decode(id: &RecordId, data: &[u8], derived: &[u8]) -> Result<(Vec<Term>, Vec<Element>), StoreError> {
+pub(crate) fn decode(id: &RecordId, data: &[u8], derived: &[u8]) -> Result<Lists, StoreError> {
     let damaged = || {
         StoreError::Damaged(format!(
             "the list of terms and elements of the record {id:?} can't be read"
@@ -69,7 +83,11 @@ pub(crate) fn decode(id: &RecordId, data: &[u8], derived: &[u8]) -> Result<(Vec<
                 bytes: window.read(&mut rest)?,
             });
         }
-        rest.is_empty().then_some((terms, elements))
+        let mut components = Vec::new();
+        while !rest.is_empty() {
+            components.push(Component::decode(&window.read(&mut rest)?)?);
+        }
+        Some((terms, elements, components))
     })();
     lists.ok_or_else(damaged)
 }
@@ -189,7 +207,7 @@ mod tests {
         RecordId::new(&[7; 20]).unwrap()
     }
 
-    fn lists() -> (Vec<Term>, Vec<Element>) {
+    fn lists() -> Lists {
         let texts: [&[u8]; 7] = [
             b"",
             b"alice@example.org\xFFAlice <alice@example.org>\xFF",
@@ -211,24 +229,41 @@ mod tests {
             dataset: Dataset(1),
             bytes: vec![9; 16],
         }];
-        (terms, elements)
+        let component = Component {
+            fingerprint: Some(vec![7; 20]),
+            ..Component::default()
+        };
+        (terms, elements, vec![component])
+    }
+
+    fn written(data: &[u8], (terms, elements, components): &Lists) -> Vec<u8> {
+        encode(&Kept {
+            stored: crate::Stored {
+                id: id(),
+                data: data.to_vec(),
+                policy: 1,
+                created: 0,
+                modified: 0,
+            },
+            terms: terms.clone(),
+            elements: elements.clone(),
+            components: components.clone(),
+        })
     }
 
     #[test]
     fn what_is_written_is_read_back() {
-        let (terms, elements) = lists();
+        let lists = lists();
         let data = b"some octets, Alice <alice@example.org>, more octets";
-        let derived = encode(&id(), data, &terms, &elements);
+        let derived = written(data, &lists);
         let (places, literal) = (4, 2 + 1 + 22);
         assert_eq!(
             derived.len(),
-            1 + 3 + (2 + 2 + 2 + 1) + (3 + 3) + 3 * places + literal + 1 + (3 + 16)
+            1 + 3 + (2 + 2 + 2 + 1) + (3 + 3) + 3 * places + literal + 1 + (3 + 16) + (1 + 1 + 10 + 2)
         );
-        assert_eq!(decode(&id(), data, &derived).unwrap(), (terms, elements));
-        assert_eq!(
-            decode(&id(), b"", &encode(&id(), b"", &[], &[])).unwrap(),
-            (vec![], vec![])
-        );
+        assert_eq!(decode(&id(), data, &derived).unwrap(), lists);
+        let none = Lists::default();
+        assert_eq!(decode(&id(), b"", &written(b"", &none)).unwrap(), none);
     }
 
     /// More than is looked through: the rest is written out, and everything is read back.
@@ -240,8 +275,9 @@ mod tests {
         };
         let terms: Vec<Term> = (0..2_000).map(term).collect();
         let data = [b'y'; 1 << 16];
-        let derived = encode(&id(), &data, &terms, &[]);
-        assert_eq!(decode(&id(), &data, &derived).unwrap(), (terms, vec![]));
+        let lists = (terms, vec![], vec![]);
+        let derived = written(&data, &lists);
+        assert_eq!(decode(&id(), &data, &derived).unwrap(), lists);
         let last = [2 * 4, 0, 0, 0x07, 0xCF, 0];
         assert!(
             derived.ends_with(&last),
@@ -251,9 +287,11 @@ mod tests {
 
     #[test]
     fn a_list_cut_short_or_changed_never_panics() {
-        let (terms, elements) = lists();
-        let derived = encode(&id(), b"alice@example.org", &terms, &elements);
-        for end in 0..derived.len() {
+        let lists = lists();
+        let derived = written(b"alice@example.org", &lists);
+        // Components go up to the end, so that a list of terms and elements alone is whole as well.
+        let whole = written(b"alice@example.org", &(lists.0, lists.1, vec![])).len();
+        for end in (0..derived.len()).filter(|end| *end != whole) {
             assert!(
                 decode(&id(), b"alice@example.org", &derived[..end]).is_err(),
                 "cut at {end}"

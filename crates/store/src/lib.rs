@@ -11,6 +11,7 @@
 //! [`memory`] (for tests). One suite, `conformance`, holds for every engine.
 
 mod batch;
+mod component;
 #[cfg(test)]
 mod conformance;
 mod derived;
@@ -19,6 +20,7 @@ pub mod postgres;
 mod record;
 pub mod sqlite;
 
+pub use component::Component;
 pub use record::{Bounds, Dataset, Derived, Element, Found, Listed, Realm, RecordId, Stored, Term};
 use thiserror::Error;
 
@@ -86,8 +88,8 @@ pub trait Store: Send + Sync {
     fn update(&self, batch: Batch) -> Result<Vec<Applied>, StoreError>;
 
     /// Makes rows agree with their records, in one transaction: each of `rows` is there from then on if the record with
-    /// its id has that term or element, and not if it has not or is gone. Elements that come or go are changes like all
-    /// others. How many rows were wrong.
+    /// its id has that term, element or component, and not if it has not or is gone. Elements that come or go are changes like
+    /// all others. How many rows were wrong.
     fn mend(&self, realm: Realm, rows: Vec<(RecordId, Derived)>) -> Result<u64, StoreError>;
 
     /// Counts the records of a realm anew; whether [`Store::count`] was wrong.
@@ -155,6 +157,16 @@ pub trait Snapshot {
         after: Option<&(Vec<u8>, RecordId)>,
         limit: usize,
     ) -> Result<Vec<(Vec<u8>, RecordId)>, StoreError>;
+    /// Rows about the parts of records after the one given, in the order of (id, place), at most `limit` of them; none where the
+    /// engine has no such table.
+    fn components(
+        &self,
+        _realm: Realm,
+        _after: Option<&(RecordId, u32)>,
+        _limit: usize,
+    ) -> Result<Vec<(RecordId, Component)>, StoreError> {
+        Ok(Vec::new())
+    }
     /// Elements from `first` to `last`, both included, in order and each once, at most `limit` of them.
     fn range(&self, dataset: Dataset, first: &[u8], last: &[u8], limit: usize) -> Result<Vec<Vec<u8>>, StoreError>;
     /// The change counters this view includes.
@@ -203,6 +215,8 @@ pub struct Record {
     pub terms: Vec<Term>,
     /// What stands for it in the reconciled sets; duplicates are folded.
     pub elements: Vec<Element>,
+    /// Its parts, in the order of their places, for engines that have a table of them.
+    pub components: Vec<Component>,
 }
 
 impl Record {

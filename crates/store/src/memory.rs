@@ -366,6 +366,8 @@ impl State {
                 remove(&mut self.terms, key, id);
                 wrong
             }
+            // This engine has no rows of these.
+            Derived::Component(_) => false,
             Derived::Element(element) => {
                 let (held, holder) = (self.elements.contains_key(element), (id.clone(), realm));
                 let wrong = if kept.is_some_and(|kept| kept.elements.contains(element)) {

@@ -1,6 +1,6 @@
 //! PostgreSQL: one database that any number of processes share, on whatever machine they run.
 //!
-//! One session of the process updates records (`writer`), others do the rest (`pool`). Everything the engine can say to a
+//! One session of the process updates records (`writer`), several do so in bulk loads, others do the rest (`pool`). Everything the engine can say to a
 //! database stands in `sql`: no more than what distributed databases that speak PostgreSQL's protocol understand too, and
 //! nothing whose correctness depends on time, on notifications or on all writers being the same process.
 //!
@@ -18,6 +18,7 @@ mod pool;
 mod read;
 mod schema;
 mod sql;
+mod table;
 #[cfg(test)]
 mod tests;
 mod wait;
@@ -37,14 +38,14 @@ use self::pool::Pool;
 use self::schema::Migrations;
 use self::writer::Writer;
 use crate::{
-    Applied, Batch, Bounds, ChangeRow, Dataset, Derived, Found, Listed, Realm, RecordId, Refusal, Snapshot, Store,
-    StoreError, Stored, Term, Vector,
+    Applied, Batch, Bounds, ChangeRow, Component, Dataset, Derived, Found, Listed, Realm, RecordId, Refusal, Snapshot,
+    Store, StoreError, Stored, Term, Vector,
 };
 
 /// A store in a PostgreSQL database.
 pub struct PostgresStore {
-    /// `None` when opened for reading only. Dropped before the way to the database.
-    writer: Option<Writer>,
+    /// None when opened for reading only. Dropped before the way to the database.
+    writers: Vec<Writer>,
     pool: Pool,
     database: Arc<Database>,
 }
@@ -64,7 +65,9 @@ pub struct Options {
     /// A crash of the database may take back the last updates, each as a whole. For bulk loads that can be started
     /// again; what was stored is safe once the store is closed.
     pub lazy: bool,
-    /// Sessions beside the one that updates.
+    /// Sessions that update, each in a lane of its own: one, or more for bulk loads.
+    pub writers: usize,
+    /// Sessions beside those that update.
     pub connections: usize,
 }
 
@@ -77,6 +80,7 @@ impl Options {
             read_only: false,
             migrate: true,
             lazy: false,
+            writers: 1,
             connections: 16,
         }
     }
@@ -100,12 +104,10 @@ impl PostgresStore {
         let session = database::session(options.read_only, options.lazy);
         let database = Arc::new(Database::new(address, session)?);
         schema::prepare(&database, migrations, options.migrate && !options.read_only)?;
-        let writer = match options.read_only {
-            true => None,
-            false => Some(Writer::start(&database)?),
-        };
+        let writers = if options.read_only { 0 } else { options.writers.max(1) };
+        let writers = (0..writers).map(|_| Writer::start(&database));
         Ok(Self {
-            writer,
+            writers: writers.collect::<Result<_, _>>()?,
             pool: Pool::new(Arc::clone(&database), options.connections),
             database,
         })
@@ -113,7 +115,11 @@ impl PostgresStore {
 
     fn writer(&self) -> Result<&Writer, StoreError> {
         let reason = || StoreError::Unavailable(format!("{} was opened for reading only", self.database.name()));
-        self.writer.as_ref().ok_or_else(reason)
+        // The one that has the least to do.
+        self.writers
+            .iter()
+            .min_by_key(|writer| writer.waiting())
+            .ok_or_else(reason)
     }
 }
 
@@ -236,6 +242,10 @@ impl Store for PostgresStore {
         true
     }
 
+    fn writers(&self) -> usize {
+        self.writers.len()
+    }
+
     fn maintain(&self, before: u64) -> Result<(), StoreError> {
         self.writer()?;
         for writer in self.vector()?.into_keys() {
@@ -248,8 +258,16 @@ impl Store for PostgresStore {
     }
 
     fn ready(&self) -> Result<(), StoreError> {
-        match &self.writer {
-            Some(writer) => self.pool.run(|connection| writer.lane().keep(connection)),
+        match self.writers.first() {
+            Some(writer) => {
+                self.pool.run(|connection| writer.lane().keep(connection))?;
+                // A disk that is full still takes so little.
+                if writer.is_troubled() {
+                    self.pool.run(write::try_much)?;
+                    writer.calm();
+                }
+                Ok(())
+            }
             None => self.vector().map(drop),
         }
     }
@@ -280,6 +298,15 @@ impl Snapshot for View<'_> {
         limit: usize,
     ) -> Result<Vec<(Term, RecordId)>, StoreError> {
         self.read(|connection| read::terms(connection, realm, after, limit))
+    }
+
+    fn components(
+        &self,
+        realm: Realm,
+        after: Option<&(RecordId, u32)>,
+        limit: usize,
+    ) -> Result<Vec<(RecordId, Component)>, StoreError> {
+        self.read(|connection| read::components(connection, realm, after, limit))
     }
 
     fn elements(

@@ -78,6 +78,8 @@ pub enum Derived {
     Term(Term),
     /// What stands for it in a dataset.
     Element(Element),
+    /// A part of it.
+    Component(crate::Component),
 }
 
 /// A record as it is kept.

@@ -137,12 +137,14 @@ impl Postgres {
         self.signal(Signal::CONT);
     }
 
-    /// Processor time that all its processes have taken so far, in seconds. Sessions that have ended are not counted.
+    /// Processor time that all its processes have taken so far, in seconds, those of sessions that have ended included.
     pub fn cpu_seconds(&self) -> f64 {
-        self.processes()
-            .into_iter()
-            .filter_map(super::process::cpu_seconds)
-            .sum()
+        let processes = self.processes();
+        let ended = processes
+            .first()
+            .and_then(|first| super::process::ended_cpu_seconds(*first));
+        let running = processes.into_iter().filter_map(super::process::cpu_seconds);
+        running.chain(ended).sum()
     }
 
     fn signal(&self, signal: Signal) {

@@ -132,6 +132,13 @@ pub(crate) fn cpu_seconds(id: i32) -> Option<f64> {
     Some((ticks(11)? + ticks(12)?) as f64 / rustix::param::clock_ticks_per_second() as f64)
 }
 
+/// Processor time of the processes that this one started and that have ended, in seconds.
+pub(crate) fn ended_cpu_seconds(id: i32) -> Option<f64> {
+    let fields = fields(id)?;
+    let ticks = |at: usize| fields.get(at)?.parse::<u64>().ok();
+    Some((ticks(13)? + ticks(14)?) as f64 / rustix::param::clock_ticks_per_second() as f64)
+}
+
 /// What `/proc/ID/stat` says behind the program's name: its state, its parent and so on.
 fn fields(id: i32) -> Option<Vec<String>> {
     let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;

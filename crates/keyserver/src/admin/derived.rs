@@ -7,7 +7,7 @@ use super::{AdminError, for_each_record};
 use crate::formats::{self, FAMILIES, OPENPGP, Policy};
 use crate::lifecycle::RuleSet;
 use keyrink_openpgp::cert::Cert;
-use keyrink_store::{Dataset, Derived, Element, RecordId, Snapshot, StoreError, Stored, Term};
+use keyrink_store::{Component, Dataset, Derived, Element, RecordId, Snapshot, StoreError, Stored, Term};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -38,45 +38,48 @@ pub(super) fn compare(
     read: &mut dyn FnMut(&Stored) -> Option<Cert>,
     wrong: &mut Visit<'_>,
 ) -> Result<Rows, AdminError> {
-    let (mut terms, mut elements) = (Sum::default(), Sum::default());
+    let [mut terms, mut elements, mut components] = <[Sum; 3]>::default();
     for_each_record(snapshot, |stored| {
         if let Some(cert) = read(stored) {
-            let (policy, veto) = (policy.of_record(stored.policy), rules.judge(&cert).veto());
+            let (policy, veto, id) = (policy.of_record(stored.policy), rules.judge(&cert).veto(), &stored.id);
             let all = policy.terms(&cert, &veto);
-            all.iter().for_each(|term| terms.add(&(term, &stored.id)));
+            all.iter().for_each(|term| terms.add(&(term, id)));
             let all = policy.elements(&cert, &veto);
-            all.iter().for_each(|element| elements.add(&(element, &stored.id)));
+            all.iter().for_each(|element| elements.add(&(element, id)));
+            let all = policy.components(&cert, &veto);
+            all.iter().for_each(|part| components.add(&(part, id)));
         }
         Ok(())
     })?;
     let mut rows = Rows::default();
-    let mut found = Sum::default();
-    for_each_term(snapshot, &mut |term, id| {
-        rows.terms += 1;
-        found.add(&(term, id));
-        Ok(())
-    })?;
-    if found != terms {
-        let derive = |cert: &Cert, number| policy.of_record(number).terms(cert, &rules.judge(cert).veto());
-        name(snapshot, &derive, &has_term, &for_each_term, Derived::Term, wrong)?;
-    }
-    let mut found = Sum::default();
-    for_each_element(snapshot, &mut |element, id| {
-        *rows.elements.entry(element.dataset).or_default() += 1;
-        found.add(&(element, id));
-        Ok(())
-    })?;
-    if found != elements {
-        let derive = |cert: &Cert, number| policy.of_record(number).elements(cert, &rules.judge(cert).veto());
-        name(
-            snapshot,
-            &derive,
-            &has_element,
-            &for_each_element,
-            Derived::Element,
-            wrong,
-        )?;
-    }
+    let derive = |cert: &Cert, number| policy.of_record(number).terms(cert, &rules.judge(cert).veto());
+    let table = Table {
+        must: terms,
+        derive: &derive,
+        has: &has_term,
+        each: &for_each_term,
+        row: Derived::Term,
+    };
+    table.compare(snapshot, &mut |_| rows.terms += 1, wrong)?;
+    let derive = |cert: &Cert, number| policy.of_record(number).elements(cert, &rules.judge(cert).veto());
+    let table = Table {
+        must: elements,
+        derive: &derive,
+        has: &has_element,
+        each: &for_each_element,
+        row: Derived::Element,
+    };
+    let mut count = |element: &Element| *rows.elements.entry(element.dataset).or_default() += 1;
+    table.compare(snapshot, &mut count, wrong)?;
+    let derive = |cert: &Cert, number| policy.of_record(number).components(cert, &rules.judge(cert).veto());
+    let table = Table {
+        must: components,
+        derive: &derive,
+        has: &has_component,
+        each: &for_each_component,
+        row: Derived::Component,
+    };
+    table.compare(snapshot, &mut |_| {}, wrong)?;
     Ok(rows)
 }
 
@@ -86,41 +89,65 @@ type Has<T> = dyn Fn(&dyn Snapshot, &T, &RecordId) -> Result<bool, StoreError>;
 type EachRow<T> =
     dyn Fn(&dyn Snapshot, &mut dyn FnMut(&T, &RecordId) -> Result<(), AdminError>) -> Result<(), AdminError>;
 
-/// Names the rows of one table that are missing or too many.
-fn name<T: PartialEq + Clone>(
-    snapshot: &dyn Snapshot,
-    derive: &dyn Fn(&Cert, u32) -> Vec<T>,
-    has: &Has<T>,
-    each: &EachRow<T>,
+/// One kind of rows.
+struct Table<'a, T> {
+    /// What the records say.
+    must: Sum,
+    derive: &'a dyn Fn(&Cert, u32) -> Vec<T>,
+    has: &'a Has<T>,
+    each: &'a EachRow<T>,
     row: fn(T) -> Derived,
-    wrong: &mut Visit<'_>,
-) -> Result<(), AdminError> {
-    for_each_record(snapshot, |stored| {
-        let cert = Cert::decode(&stored.data).ok();
-        for item in cert.iter().flat_map(|cert| derive(cert, stored.policy)) {
-            if !has(snapshot, &item, &stored.id)? {
-                wrong(Wrong {
-                    id: stored.id.clone(),
-                    row: row(item),
-                    missing: true,
-                })?;
-            }
-        }
-        Ok(())
-    })?;
-    each(snapshot, &mut |item, id| {
-        let record = snapshot.records(OPENPGP, before(id).as_ref(), 1)?;
-        let record = record.first().filter(|record| record.id == *id);
-        let cert = record.and_then(|record| Some((Cert::decode(&record.data).ok()?, record.policy)));
-        match cert.is_some_and(|(cert, policy)| derive(&cert, policy).contains(item)) {
+}
+
+impl<T: Hash + PartialEq + Clone> Table<'_, T> {
+    /// Compares the rows that are there with those that must be; `count` is told of each that is.
+    fn compare(
+        &self,
+        snapshot: &dyn Snapshot,
+        count: &mut dyn FnMut(&T),
+        wrong: &mut Visit<'_>,
+    ) -> Result<(), AdminError> {
+        let mut found = Sum::default();
+        (self.each)(snapshot, &mut |item, id| {
+            count(item);
+            found.add(&(item, id));
+            Ok(())
+        })?;
+        match found == self.must {
             true => Ok(()),
-            false => wrong(Wrong {
-                id: id.clone(),
-                row: row(item.clone()),
-                missing: false,
-            }),
+            false => self.name(snapshot, wrong),
         }
-    })
+    }
+
+    /// Names the rows that are missing or too many.
+    fn name(&self, snapshot: &dyn Snapshot, wrong: &mut Visit<'_>) -> Result<(), AdminError> {
+        for_each_record(snapshot, |stored| {
+            let cert = Cert::decode(&stored.data).ok();
+            for item in cert.iter().flat_map(|cert| (self.derive)(cert, stored.policy)) {
+                if !(self.has)(snapshot, &item, &stored.id)? {
+                    wrong(Wrong {
+                        id: stored.id.clone(),
+                        row: (self.row)(item),
+                        missing: true,
+                    })?;
+                }
+            }
+            Ok(())
+        })?;
+        (self.each)(snapshot, &mut |item, id| {
+            let record = snapshot.records(OPENPGP, before(id).as_ref(), 1)?;
+            let record = record.first().filter(|record| record.id == *id);
+            let cert = record.and_then(|record| Some((Cert::decode(&record.data).ok()?, record.policy)));
+            match cert.is_some_and(|(cert, policy)| (self.derive)(&cert, policy).contains(item)) {
+                true => Ok(()),
+                false => wrong(Wrong {
+                    id: id.clone(),
+                    row: (self.row)(item.clone()),
+                    missing: false,
+                }),
+            }
+        })
+    }
 }
 
 fn has_term(snapshot: &dyn Snapshot, term: &Term, id: &RecordId) -> Result<bool, StoreError> {
@@ -136,6 +163,15 @@ fn has_element(snapshot: &dyn Snapshot, element: &Element, id: &RecordId) -> Res
     let page = snapshot.elements(element.dataset, before.as_ref(), 1)?;
     let found = page.first();
     Ok(found.is_some_and(|(bytes, holder)| *bytes == element.bytes && holder == id))
+}
+
+fn has_component(snapshot: &dyn Snapshot, part: &Component, id: &RecordId) -> Result<bool, StoreError> {
+    let before = match part.place.checked_sub(1) {
+        Some(place) => Some((id.clone(), place)),
+        None => before(id).map(|before| (before, PLACE_MAX)),
+    };
+    let page = snapshot.components(OPENPGP, before.as_ref(), 1)?;
+    Ok(page.first().is_some_and(|(of, found)| found == part && of == id))
 }
 
 fn for_each_term(
@@ -158,6 +194,17 @@ fn for_each_element(
         })?;
     }
     Ok(())
+}
+
+fn for_each_component(
+    snapshot: &dyn Snapshot,
+    visit: &mut dyn FnMut(&Component, &RecordId) -> Result<(), AdminError>,
+) -> Result<(), AdminError> {
+    let pages = |after: Option<&(RecordId, Component)>| {
+        let after = after.map(|(id, part)| (id.clone(), part.place));
+        snapshot.components(OPENPGP, after.as_ref(), PAGE)
+    };
+    for_each_row(&pages, |(id, part)| visit(part, id))
 }
 
 /// Reads a page of rows after the one given.
@@ -184,6 +231,7 @@ impl fmt::Display for Wrong {
         match &self.row {
             Derived::Term(term) => f.write_str(&formats::term_text(term))?,
             Derived::Element(element) => write!(f, "element {}", formats::hexadecimal(&element.bytes))?,
+            Derived::Component(part) => write!(f, "component {}", part.place)?,
         }
         f.write_str(if self.missing { " is missing" } else { " is too much" })
     }
@@ -220,3 +268,5 @@ fn before(id: &RecordId) -> Option<RecordId> {
 }
 
 const PAGE: usize = 5000;
+/// The greatest place that a table can hold.
+const PLACE_MAX: u32 = i32::MAX as u32;

@@ -53,11 +53,50 @@ impl Config {
 fn keys(text: &mut String, section: &dyn Section, mark: &str) {
     for key in section.keys() {
         comment(text, key.about);
-        let _ = match &key.value {
+        let shown = key
+            .value
+            .as_ref()
+            .map(|value| match value.as_str().map(without_password) {
+                Some((url, true)) if key.name == DATABASE => {
+                    comment(text, &[" Its password is not shown here."]);
+                    url.into()
+                }
+                _ => value.clone(),
+            });
+        let _ = match shown {
             Some(value) => writeln!(text, "{mark}{} = {value}", key.name),
             None => writeln!(text, "# {} = {}", key.name, example(&key)),
         };
     }
+}
+
+/// The key whose value may hold a password.
+const DATABASE: &str = "database";
+
+/// A URL of a database without the password in it; whether there was one.
+fn without_password(url: &str) -> (String, bool) {
+    let (base, query) = url
+        .split_once('?')
+        .map_or((url, None), |(base, query)| (base, Some(query)));
+    let (scheme, rest) = base.split_once("://").unwrap_or(("", base));
+    // A password may hold anything that is not at its end.
+    let shown = match rest.rsplit_once('@') {
+        Some((user, host)) => format!(
+            "{scheme}://{}@{host}",
+            user.split_once(':').map_or(user, |(user, _)| user)
+        ),
+        None => base.to_owned(),
+    };
+    let others = query.map(|query| {
+        let others = query.split('&').filter(|pair| !pair.starts_with("password="));
+        others.collect::<Vec<_>>().join("&")
+    });
+    let shown = match others.filter(|others| !others.is_empty()) {
+        Some(others) => format!("{shown}?{others}"),
+        None => shown,
+    };
+    let hidden = shown.len() < url.trim_end_matches('?').len();
+    (shown, hidden)
 }
 
 fn describe(page: &mut String, key: &Key) {
@@ -112,6 +151,31 @@ mod tests {
     fn the_shown_file_parses_to_the_defaults() {
         let shown = Config::default().show();
         assert_eq!(Config::parse(&shown, None), Ok(Config::default()));
+    }
+
+    #[test]
+    fn passwords_are_not_shown() {
+        for (url, shown) in [
+            (
+                "postgres://keyrink:se:cr@et@db/keyrink?sslmode=disable",
+                "postgres://keyrink@db/keyrink?sslmode=disable",
+            ),
+            (
+                "postgres://keyrink@db/keyrink?password=secret",
+                "postgres://keyrink@db/keyrink",
+            ),
+            (
+                "postgres://keyrink@db/keyrink?a=b&password=secret&host=/run",
+                "postgres://keyrink@db/keyrink?a=b&host=/run",
+            ),
+            ("postgres:///keyrink?user=keyrink", "postgres:///keyrink?user=keyrink"),
+        ] {
+            let mut config = Config::default();
+            config.store.database = Some(url.to_owned());
+            let text = config.show();
+            assert!(text.contains(&format!("\ndatabase = \"{shown}\"\n")), "{text}");
+            assert_eq!(text.contains("password is not shown"), url.contains("cr"), "{url}");
+        }
     }
 
     #[test]

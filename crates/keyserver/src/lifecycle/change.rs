@@ -341,6 +341,7 @@ fn row(data: Option<Vec<u8>>) -> Decision {
             policy: 0,
             terms: Vec::new(),
             elements: Vec::new(),
+            components: Vec::new(),
         })
     })
 }

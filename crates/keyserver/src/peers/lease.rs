@@ -32,6 +32,8 @@ struct State {
     others: Option<(Row, Instant)>,
     /// The token, and until when it is good.
     held: Option<(u64, Instant)>,
+    /// This server wants it no more.
+    released: bool,
 }
 
 /// What the note says.
@@ -72,6 +74,9 @@ impl Lease {
     }
 
     fn beat_at(&self, store: &dyn Store, now: Instant) -> Result<bool, StoreError> {
+        if self.state().released {
+            return Ok(false);
+        }
         let note = store.note(&self.key)?;
         let row = note.as_deref().and_then(Row::read);
         let (next, news) = match row {
@@ -89,10 +94,33 @@ impl Lease {
         Ok(news)
     }
 
+    /// Gives it back, for another server to take at once. Only for one that does not act on it any more. Blocks.
+    pub(crate) fn release(&self, store: &dyn Store) -> Result<(), StoreError> {
+        let mut state = self.state();
+        state.released = true;
+        let held = state.held.take();
+        drop(state);
+        let note = store.note(&self.key)?;
+        match note
+            .as_deref()
+            .and_then(Row::read)
+            .filter(|row| held.is_some() && row.holder == self.holder)
+        {
+            Some(row) => {
+                let free = Row { holder: NOBODY, ..row };
+                store
+                    .swap_note(&self.key, note.as_deref(), free.to_string().as_bytes())
+                    .map(drop)
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Has somebody else's lease been the same for so long that its holder must be gone?
     fn is_silent(&self, row: Row, now: Instant) -> bool {
         let mut state = self.state();
         match state.others {
+            _ if row.holder == NOBODY => true,
             Some((seen, since)) if seen == row => now.duration_since(since) >= SILENCE,
             _ => {
                 state.others = Some((row, now));
@@ -151,6 +179,8 @@ pub(crate) async fn keep(node: Arc<Node>, partner: Arc<Partner>) {
             Ok(true) => {
                 let token = partner.lease.token();
                 tracing::info!(partner = partner.name(), token, "this server calls from now on");
+                let (store, other) = (Arc::clone(&node.store), Arc::clone(&partner));
+                blocking(move || other.recall(&*store)).await;
                 partner.wake.notify_one();
             }
             Ok(false) => {}
@@ -166,6 +196,8 @@ pub(crate) async fn keep(node: Arc<Node>, partner: Arc<Partner>) {
     }
 }
 
+/// Who holds a lease that was given back.
+const NOBODY: u64 = 0;
 /// How often the holder shows that it is alive, and others look.
 const BEAT: Duration = Duration::from_millis(500);
 /// How long after a beat its holder acts.
@@ -229,6 +261,19 @@ mod tests {
         // It was only asleep, and finds that it holds nothing any more.
         assert!(!leases[0].beat_at(&store, at(9_700)).unwrap());
         assert_eq!(leases[0].token_at(at(9_700)), None);
+    }
+
+    #[test]
+    fn a_lease_that_is_given_back_is_taken_at_once() {
+        let (store, now) = (MemoryStore::new(), Instant::now());
+        let (one, other) = (lease(), lease());
+        one.beat_at(&store, now).unwrap();
+        other.release(&store).unwrap();
+        assert_eq!(one.token_at(now), Some(1), "it was not the other's to give");
+        one.release(&store).unwrap();
+        assert!(!one.beat_at(&store, now).unwrap());
+        assert!(lease().beat_at(&store, now).unwrap());
+        assert_eq!((one.token_at(now), other.token_at(now)), (None, None));
     }
 
     #[test]

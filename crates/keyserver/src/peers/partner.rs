@@ -149,8 +149,22 @@ impl Partner {
         self.state().calls.take(each)
     }
 
-    /// Writes what is known into the store, for `keyrink peers` and the next start. Blocks.
+    /// Goes on with what the server that called before has noted, now that this one does. Blocks.
+    pub(crate) fn recall(&self, store: &dyn Store) {
+        let noted = store.note(&note(self.name())).ok().flatten();
+        let noted = noted.and_then(|octets| serde_json::from_slice::<Report>(&octets).ok());
+        if let Some(mut report) = noted.filter(|_| self.state().saved.is_empty()) {
+            report.begin(self.name(), &self.config.recon);
+            self.note(|known| *known = report);
+        }
+    }
+
+    /// Writes what is known into the store, for `keyrink peers` and the next start. Of several servers that share the store the
+    /// one that calls does so. Blocks.
     pub(crate) fn save_if_changed(&self, store: &dyn Store) -> Result<(), StoreError> {
+        if self.lease.token().is_none() {
+            return Ok(());
+        }
         let octets = serde_json::to_vec(&self.report()).map_err(|error| StoreError::Invalid(error.to_string()))?;
         if self.state().saved == octets {
             return Ok(());

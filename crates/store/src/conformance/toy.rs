@@ -1,6 +1,8 @@
 //! The toy realm: a record is a line of words. It is found by each word, and one element stands for the whole line.
 
-use crate::{Applied, Batch, Dataset, Decision, Element, Realm, Record, RecordId, Snapshot, Store, StoreError, Term};
+use crate::{
+    Applied, Batch, Component, Dataset, Decision, Element, Realm, Record, RecordId, Snapshot, Store, StoreError, Term,
+};
 
 /// Where toys live, far from the realms of real keys.
 pub(crate) const TOYS: Realm = Realm(200);
@@ -33,6 +35,18 @@ pub(crate) fn element(line: &str) -> Element {
     }
 }
 
+/// The part of a line that a word at some place is.
+fn component((word, place): (&str, u32)) -> Component {
+    Component {
+        place,
+        kind: 1,
+        text: (!word.starts_with('x')).then(|| word.to_owned()),
+        fingerprint: word.starts_with('x').then(|| word.as_bytes().to_vec()),
+        bits: Some(word.len() as u32),
+        ..Component::default()
+    }
+}
+
 /// The record that `line` is.
 pub(crate) fn record(line: &str) -> Record {
     Record {
@@ -40,6 +54,7 @@ pub(crate) fn record(line: &str) -> Record {
         policy: 1,
         terms: line.split_whitespace().map(word).collect(),
         elements: vec![element(line)],
+        components: line.split_whitespace().zip(0..).map(component).collect(),
     }
 }
 

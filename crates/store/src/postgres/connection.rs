@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use futures_util::{TryStreamExt, future, pin_mut};
 use tokio::task::AbortHandle;
+use tokio_postgres::binary_copy::BinaryCopyInWriter;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::types::ToSql;
+use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row, Statement};
 
 use super::fault::Fault;
@@ -21,6 +22,8 @@ pub(super) struct Connection {
     client: Client,
     driving: AbortHandle,
     prepared: HashMap<Sql, Statement>,
+    /// Whether many rows may come by COPY, which ends the transaction if one of them is there already.
+    pub(super) copies: bool,
     #[cfg(test)]
     pub(super) hostile: Option<super::tests::Hostile>,
 }
@@ -41,6 +44,7 @@ impl Connection {
             client,
             driving,
             prepared: HashMap::new(),
+            copies: false,
             #[cfg(test)]
             hostile: None,
         }
@@ -79,6 +83,36 @@ impl Connection {
             .map(|(sql, parameters)| run(&self.client, &self.prepared[sql], parameters));
         let answers = wait(deadline, future::try_join_all(answers));
         Ok(answers.ok_or(Fault::Slow)??)
+    }
+
+    /// Writes rows of which none is there yet: `cells` of so many `rows`. A database that can't do this says that there is a
+    /// conflict, as it does if a row is there.
+    pub(super) fn copy<'a>(
+        &mut self,
+        sql: Sql,
+        types: &[Type],
+        rows: usize,
+        cells: &dyn Fn(usize) -> Vec<&'a (dyn ToSql + Sync)>,
+    ) -> Result<(), Fault> {
+        let deadline = Instant::now() + ANSWER_WITHIN;
+        self.prepare(sql, deadline)?;
+        #[cfg(test)]
+        super::tests::Hostile::before(self, &[(sql, &[])])?;
+        let copying = async {
+            let sink = self.client.copy_in(&self.prepared[&sql]).await?;
+            let writer = BinaryCopyInWriter::new(sink, types);
+            pin_mut!(writer);
+            for row in 0..rows {
+                writer.as_mut().write(&cells(row)).await?;
+            }
+            writer.finish().await
+        };
+        match wait(deadline, copying).ok_or(Fault::Slow)? {
+            Err(error) if matches!(error.code(), Some(code) if UNKNOWN.contains(code)) => Err(Fault::Conflict),
+            Err(error) => Err(error.into()),
+            Ok(written) if written == rows as u64 => Ok(()),
+            Ok(_) => Err(Fault::Conflict),
+        }
     }
 
     fn prepare(&mut self, sql: Sql, deadline: Instant) -> Result<(), Fault> {
@@ -146,4 +180,6 @@ async fn run(
 
 /// A little more than the database itself allows a statement.
 const ANSWER_WITHIN: Duration = Duration::from_secs(35);
+/// What a database says that knows no COPY, or not in this form.
+const UNKNOWN: &[SqlState] = &[SqlState::FEATURE_NOT_SUPPORTED, SqlState::SYNTAX_ERROR];
 const MIGRATE_WITHIN: Duration = Duration::from_secs(24 * 3600);

@@ -9,8 +9,8 @@ use super::connection::Connection;
 use super::fault::Fault;
 use super::sql;
 use crate::{
-    Bounds, ChangeRow, Dataset, Element, Found, Listed, PAGE_OCTETS, Realm, RecordId, Refusal, StoreError, Stored,
-    Term, Vector,
+    Bounds, ChangeRow, Component, Dataset, Element, Found, Listed, PAGE_OCTETS, Realm, RecordId, Refusal, StoreError,
+    Stored, Term, Vector,
 };
 
 pub(super) fn get(connection: &mut Connection, realm: Realm, ids: &[RecordId]) -> Result<Vec<Option<Stored>>, Fault> {
@@ -203,6 +203,49 @@ pub(super) fn terms(
     rows.iter()
         .map(|row| Ok((self::term(row, 0)?, record_id(row, 1)?)))
         .collect()
+}
+
+pub(super) fn components(
+    connection: &mut Connection,
+    realm: Realm,
+    after: Option<&(RecordId, u32)>,
+    most: usize,
+) -> Result<Vec<(RecordId, Component)>, Fault> {
+    let id = octets_of(after.map(|(id, _)| id));
+    let place = after.map_or(-1, |(_, place)| place.cast_signed());
+    let rows = connection.rows(sql::COMPONENTS, &[&number(realm.0), &id, &place, &limit(most)])?;
+    rows.iter().map(component).collect()
+}
+
+/// The components of these records.
+pub(super) fn components_of(
+    connection: &mut Connection,
+    realm: Realm,
+    ids: &[&[u8]],
+) -> Result<Vec<(RecordId, Component)>, Fault> {
+    let rows = connection.rows(sql::COMPONENTS_OF, &[&number(realm.0), &ids])?;
+    rows.iter().map(component).collect()
+}
+
+fn component(row: &Row) -> Result<(RecordId, Component), Fault> {
+    let small = |at: usize| -> Result<Option<u8>, Fault> {
+        // What is out of range is not what was written.
+        Ok(column::<Option<i16>>(row, at)?.map(|number| number.try_into().unwrap_or(u8::MAX)))
+    };
+    let time = |at: usize| Ok::<_, Fault>(column::<Option<i64>>(row, at)?.map(i64::cast_unsigned));
+    let component = Component {
+        place: column::<i32>(row, 1)?.cast_unsigned(),
+        kind: small(2)?.unwrap_or_default(),
+        version: small(3)?,
+        fingerprint: column(row, 4)?,
+        text: column(row, 5)?,
+        algorithm: small(6)?,
+        bits: time(7)?.map(|bits| bits.try_into().unwrap_or(u32::MAX)),
+        created: time(8)?,
+        expires: time(9)?,
+        revoked: time(10)?,
+    };
+    Ok((record_id(row, 0)?, component))
 }
 
 /// A row of the table can stand for several here, and the first may have been given to its end already.

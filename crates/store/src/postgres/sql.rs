@@ -52,6 +52,10 @@ statements! {
                      FROM record WHERE realm = $1 AND id > $2 ORDER BY id LIMIT $3) AS page
                WHERE before < $4 ORDER BY id";
     TERMS = "SELECT term, id FROM term WHERE realm = $1 AND (term, id) > ($2, $3) ORDER BY term, id LIMIT $4";
+    COMPONENTS = "SELECT id, place, kind, version, fingerprint, text, algorithm, bits, created, expires, revoked FROM component
+                  WHERE realm = $1 AND (id, place) > ($2, $3) ORDER BY id, place LIMIT $4";
+    COMPONENTS_OF = "SELECT id, place, kind, version, fingerprint, text, algorithm, bits, created, expires, revoked
+                     FROM component WHERE realm = $1 AND id = ANY($2) ORDER BY id, place";
     COUNT = "SELECT CAST(coalesce(sum(records), 0) AS bigint) FROM tally WHERE realm = $1";
     /// How many records there are more than were counted.
     UNCOUNTED = "SELECT (SELECT count(*) FROM record WHERE realm = $1)
@@ -92,6 +96,26 @@ statements! {
     DELETE_TERMS = "DELETE FROM term USING unnest($1::bytea[], $2::smallint[], $3::bytea[]) AS gone (term, realm, id)
                     WHERE term.term = gone.term AND term.realm = gone.realm AND term.id = gone.id";
 
+    INSERT_COMPONENTS = "INSERT INTO component (id, realm, place, kind, version, fingerprint, text, algorithm, bits, created,
+                                                expires, revoked)
+                         SELECT * FROM unnest($1::bytea[], $2::smallint[], $3::integer[], $4::smallint[], $5::smallint[],
+                                              $6::bytea[], $7::text[], $8::smallint[], $9::bigint[], $10::bigint[],
+                                              $11::bigint[], $12::bigint[])
+                         ON CONFLICT (id, realm, place) DO UPDATE SET kind = excluded.kind, version = excluded.version,
+                             fingerprint = excluded.fingerprint, text = excluded.text, algorithm = excluded.algorithm,
+                             bits = excluded.bits, created = excluded.created, expires = excluded.expires,
+                             revoked = excluded.revoked";
+    DELETE_COMPONENTS = "DELETE FROM component USING unnest($1::bytea[], $2::smallint[], $3::integer[]) AS gone (id, realm, place)
+                         WHERE component.id = gone.id AND component.realm = gone.realm AND component.place = gone.place";
+
+    // Writing rows of which none is there yet, many at once.
+    COPY_RECORDS = "COPY record (id, realm, policy, created, modified, derived, data) FROM STDIN (FORMAT binary)";
+    COPY_TERMS = "COPY term (term, realm, id) FROM STDIN (FORMAT binary)";
+    COPY_COMPONENTS = "COPY component (id, realm, place, kind, version, fingerprint, text, algorithm, bits, created, expires,
+                                       revoked) FROM STDIN (FORMAT binary)";
+    COPY_ELEMENTS = "COPY element (bytes, dataset, holders) FROM STDIN (FORMAT binary)";
+    COPY_CHANGES = "COPY change (writer, n, dataset, bytes, added, time) FROM STDIN (FORMAT binary)";
+
     // Writing elements, each at most once in a statement. What is so already is left alone.
     ADD_HOLDERS = "INSERT INTO element (bytes, dataset, holders)
                    SELECT bytes, dataset, ARRAY[holder]
@@ -116,8 +140,8 @@ statements! {
     // The last steps before a commit: numbering the changes, which locks the lane.
     ADVANCE_LANE = "UPDATE lane SET n = n + $2, last = $3, claimed = $4 WHERE writer = $1 RETURNING n";
     INSERT_CHANGES = "INSERT INTO change (writer, n, dataset, bytes, added, time)
-                      SELECT $1, n, dataset, bytes, added, $6
-                      FROM unnest($2::bigint[], $3::smallint[], $4::bytea[], $5::boolean[]) AS new (n, dataset, bytes, added)";
+                      SELECT * FROM unnest($1::integer[], $2::bigint[], $3::smallint[], $4::bytea[], $5::boolean[],
+                                           $6::bigint[])";
     ADD_TALLY = "INSERT INTO tally (writer, realm, records) VALUES ($1, $2, $3)
                  ON CONFLICT (writer, realm) DO UPDATE SET records = tally.records + excluded.records";
 

@@ -7,12 +7,13 @@ use tokio_postgres::types::ToSql;
 
 use super::connection::Connection;
 use super::fault::Fault;
-use super::lane::Lane;
+use super::lane::{Lane, random};
 use super::read::{self, holder, key, number, number_64};
 use super::sql::{self, Sql};
+use super::table::{self, Column, Parts};
 use crate::batch::{Edit, Kept, Plan, difference, now};
 use crate::derived;
-use crate::{Applied, Batch, Dataset, Derived, Element, Realm, RecordId, Refusal, StoreError};
+use crate::{Applied, Batch, Component, Dataset, Derived, Element, Realm, RecordId, Refusal, StoreError};
 
 /// What each batch came to.
 pub(super) type Results = Vec<Result<Vec<Applied>, StoreError>>;
@@ -131,9 +132,11 @@ impl<'a> Transaction<'a> {
         }
         let tally = records(connection, &edits)?;
         terms(connection, &edits)?;
+        components(connection, &edits)?;
         let changes = elements(connection, &edits)?;
-        self::notes(connection, &notes)?;
         seal(connection, lane, token, &changes, &tally, time)?;
+        // Last, because writers of one load meet in its note.
+        self::notes(connection, &notes)?;
         Ok(true)
     }
 }
@@ -159,7 +162,7 @@ fn premises(connection: &mut Connection, batches: &[&Batch]) -> Result<BTreeMap<
     rows.iter().map(note).collect()
 }
 
-/// The last step before a commit: numbers the changes and counts the records.
+/// Numbers the changes and counts the records, which locks the lane up to the commit.
 fn seal(
     connection: &mut Connection,
     lane: Lane,
@@ -188,6 +191,7 @@ pub(super) fn mend(
     let mut stored = HashMap::new();
     lock(connection, realm, &rows.iter().map(|(id, _)| id).collect(), &mut stored)?;
     let (mut terms, mut elements) = <([Vec<_>; 2], [Vec<_>; 2])>::default();
+    let mut parts = BTreeSet::new();
     for (id, row) in rows {
         let kept = stored.get(&(realm, id.clone()));
         match row {
@@ -199,12 +203,14 @@ pub(super) fn mend(
                 let right = kept.is_some_and(|kept| kept.elements.contains(element));
                 elements[usize::from(right)].push(held(realm, id, element));
             }
+            Derived::Component(_) => drop(parts.insert(id)),
         }
     }
     let [not_terms, terms] = terms;
     let [not_elements, elements] = elements;
     let mut changes = Vec::new();
-    let wrong = change_terms(connection, not_terms, terms)?
+    let wrong = mend_components(connection, realm, &parts, &stored)?
+        + change_terms(connection, not_terms, terms)?
         + add_holders(connection, elements, &mut changes)?
         + remove_holders(connection, not_elements, &mut changes)?;
     seal(connection, lane, token, &changes, &BTreeMap::new(), now())?;
@@ -219,7 +225,7 @@ pub(super) fn recount(connection: &mut Connection, lane: Lane, token: i64, realm
     Ok(more != 0)
 }
 
-/// Locks records in order of their ids and reads them. A list of terms and elements that can't be read counts as empty:
+/// Locks records in order of their ids and reads them. A list of what a record has rows for that can't be read counts as empty:
 /// whatever it named and is named no more is found by looking at all rows.
 fn lock(
     connection: &mut Connection,
@@ -231,11 +237,12 @@ fn lock(
     for row in connection.rows(sql::LOCK, &[&number(realm.0), &ids])? {
         let record = read::stored(&row)?;
         let derived: &[u8] = read::column(&row, 5)?;
-        let (terms, elements) = derived::decode(&record.id, &record.data, derived).unwrap_or_default();
+        let (terms, elements, components) = derived::decode(&record.id, &record.data, derived).unwrap_or_default();
         let kept = Kept {
             stored: record,
             terms,
             elements,
+            components,
         };
         stored.insert((realm, kept.stored.id.clone()), kept);
     }
@@ -287,18 +294,13 @@ struct Rows<'a> {
 
 impl<'a> Rows<'a> {
     fn push(&mut self, realm: Realm, kept: &'a Kept) {
-        let Kept {
-            stored,
-            terms,
-            elements,
-        } = kept;
+        let stored = &kept.stored;
         self.ids.push(stored.id.as_bytes());
         self.realms.push(number(realm.0));
         self.policies.push(stored.policy.cast_signed());
         self.created.push(number_64(stored.created));
         self.modified.push(number_64(stored.modified));
-        self.derived
-            .push(derived::encode(&stored.id, &stored.data, terms, elements));
+        self.derived.push(derived::encode(kept));
         self.data.push(&stored.data);
         self.octets += stored.data.len();
     }
@@ -314,8 +316,11 @@ impl<'a> Rows<'a> {
             data,
             ..
         } = std::mem::take(self);
-        let parameters: &[&(dyn ToSql + Sync)] = &[&ids, &realms, &policies, &created, &modified, &derived, &data];
-        all(connection, sql::INSERT_RECORDS, ids.len(), parameters)
+        let columns: &[&dyn Column] = &[&ids, &realms, &policies, &created, &modified, &derived, &data];
+        match table::RECORDS.insert(connection, columns)? == ids.len() as u64 {
+            true => Ok(()),
+            false => Err(Fault::Conflict),
+        }
     }
 
     fn replace(&mut self, connection: &mut Connection) -> Result<(), Fault> {
@@ -347,6 +352,64 @@ fn all(
     Err(Fault::Conflict)
 }
 
+/// Writes the rows of the components.
+fn components(connection: &mut Connection, edits: &[(Realm, Edit<()>)]) -> Result<(), Fault> {
+    let (mut gone, mut come) = (Vec::new(), Parts::default());
+    for (realm, edit) in edits {
+        let lists = (
+            edit.before().map(|old| &old.components),
+            edit.after().map(|new| &new.components),
+        );
+        let (old, new) = difference(lists.0, lists.1);
+        let place = |old: &Component| (edit.id().as_bytes(), number(realm.0), old.place.cast_signed());
+        gone.extend(old.into_iter().map(place));
+        new.iter().for_each(|new| come.push(*realm, edit.id(), new));
+    }
+    delete_components(connection, gone)?;
+    come.insert(connection).map(drop)
+}
+
+/// A component's record, realm and place.
+type Place<'a> = (&'a [u8], i16, i32);
+
+fn delete_components(connection: &mut Connection, gone: Vec<Place<'_>>) -> Result<u64, Fault> {
+    if gone.is_empty() {
+        return Ok(0);
+    }
+    let (ids, realms, places) = three(gone);
+    connection.execute(sql::DELETE_COMPONENTS, &[&ids, &realms, &places])
+}
+
+/// Makes the components of these records what they should be; how many were not.
+fn mend_components(
+    connection: &mut Connection,
+    realm: Realm,
+    ids: &BTreeSet<&RecordId>,
+    stored: &HashMap<Key, Kept>,
+) -> Result<u64, Fault> {
+    if ids.is_empty() {
+        return Ok(0);
+    }
+    let octets: Vec<&[u8]> = ids.iter().map(|id| id.as_bytes()).collect();
+    let found = read::components_of(connection, realm, &octets)?;
+    let right = |id: &RecordId| {
+        stored
+            .get(&(realm, id.clone()))
+            .map_or(&[][..], |kept| &kept.components[..])
+    };
+    let wrong = found.iter().filter(|(id, found)| !right(id).contains(found));
+    let gone: Vec<_> = wrong
+        .map(|(id, found)| (id.as_bytes(), number(realm.0), found.place.cast_signed()))
+        .collect();
+    let mut missing = Parts::default();
+    for id in ids {
+        let there = |component: &Component| found.iter().any(|(of, found)| of == *id && found == component);
+        let lacking = right(id).iter().filter(|component| !there(component));
+        lacking.for_each(|component| missing.push(realm, id, component));
+    }
+    Ok(delete_components(connection, gone)? + missing.insert(connection)?)
+}
+
 fn terms(connection: &mut Connection, edits: &[(Realm, Edit<()>)]) -> Result<(), Fault> {
     let (mut gone, mut come) = (Vec::new(), Vec::new());
     for (realm, edit) in edits {
@@ -364,13 +427,15 @@ type Found<'a> = (Vec<u8>, i16, &'a [u8]);
 /// Writes rows of terms; how many were not so before.
 fn change_terms(connection: &mut Connection, gone: Vec<Found<'_>>, come: Vec<Found<'_>>) -> Result<u64, Fault> {
     let mut touched = 0;
-    for (mut rows, statement) in [(gone, sql::DELETE_TERMS), (come, sql::INSERT_TERMS)] {
-        if !rows.is_empty() {
-            // Neighbours in the index share its pages, and all writers lock in this order.
-            rows.sort_unstable();
-            let (terms, realms, ids) = three(rows);
-            touched += connection.execute(statement, &[&terms, &realms, &ids])?;
-        }
+    for (mut rows, come) in [(gone, false), (come, true)] {
+        // Neighbours in the index share its pages, and all writers lock in this order.
+        rows.sort_unstable();
+        let (terms, realms, ids) = three(rows);
+        touched += match (come, terms.len()) {
+            (_, 0) => 0,
+            (true, _) => table::TERMS.insert(connection, &[&terms, &realms, &ids])?,
+            (false, _) => connection.execute(sql::DELETE_TERMS, &[&terms, &realms, &ids])?,
+        };
     }
     Ok(touched)
 }
@@ -407,6 +472,14 @@ fn add_holders(connection: &mut Connection, rows: Vec<Held>, changes: &mut Vec<(
     let mut touched = 0;
     for rows in rounds(rows) {
         let (bytes, datasets, holders) = three(rows);
+        if connection.copies && bytes.len() >= table::COPY_ROWS_MIN {
+            let arrays: Vec<Vec<&[u8]>> = holders.iter().map(|holder| vec![&holder[..]]).collect();
+            table::ELEMENTS.copy(connection, &[&bytes, &datasets, &arrays])?;
+            touched += bytes.len() as u64;
+            let come = bytes.into_iter().zip(datasets);
+            changes.extend(come.map(|(bytes, dataset)| (named(bytes, dataset), true)));
+            continue;
+        }
         let added = connection.rows(sql::ADD_HOLDERS, &[&bytes, &datasets, &holders])?;
         touched += added.len() as u64;
         for row in &added {
@@ -446,6 +519,14 @@ fn element(row: &tokio_postgres::Row) -> Result<Element, Fault> {
         bytes: read::column(row, 0)?,
         dataset: Dataset(read::octet(row, 1)?),
     })
+}
+
+fn named(bytes: Vec<u8>, dataset: i16) -> Element {
+    Element {
+        bytes,
+        // It was made of one.
+        dataset: Dataset(dataset as u8),
+    }
 }
 
 /// Rows in the order of the table, dealt out so that no round has two of one element: nearly always a single one.
@@ -490,8 +571,9 @@ fn log(
     let datasets: Vec<i16> = changes.iter().map(|(element, _)| number(element.dataset.0)).collect();
     let bytes: Vec<&[u8]> = changes.iter().map(|(element, _)| &element.bytes[..]).collect();
     let added: Vec<bool> = changes.iter().map(|(_, added)| *added).collect();
-    let parameters: &[&(dyn ToSql + Sync)] = &[&lane.number(), &numbers, &datasets, &bytes, &added, &number_64(time)];
-    connection.execute(sql::INSERT_CHANGES, parameters).map(drop)
+    let (writers, times) = (vec![lane.number(); numbers.len()], vec![number_64(time); numbers.len()]);
+    let columns: &[&dyn Column] = &[&writers, &numbers, &datasets, &bytes, &added, &times];
+    table::CHANGES.insert(connection, columns).map(drop)
 }
 
 /// Notes refusals, or forgets those with zero times.
@@ -524,6 +606,22 @@ pub(super) fn trim_refusals(connection: &mut Connection, source: &str, most: u64
     connection
         .execute(sql::TRIM_REFUSALS, &[&source, &number_64(surplus)])
         .map(drop)
+}
+
+/// Writes more than a database without room can take, and takes it back.
+pub(super) fn try_much(connection: &mut Connection) -> Result<(), Fault> {
+    let mut random = random();
+    let octets = (0..PROBE_OCTETS / 8).flat_map(|_| {
+        // Xorshift: nothing that could be compressed.
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        random.to_be_bytes()
+    });
+    let octets: Vec<u8> = octets.collect();
+    connection.execute(sql::BEGIN, &[])?;
+    connection.execute(sql::PUT_NOTE, &[&"probe", &octets])?;
+    connection.execute(sql::ROLLBACK, &[]).map(drop)
 }
 
 /// Forgets refusals that ended before `before`: nobody offered their elements since.
@@ -562,6 +660,8 @@ fn three<A, B, C>(rows: Vec<(A, B, C)>) -> (Vec<A>, Vec<B>, Vec<C>) {
     columns
 }
 
+/// More than the pages that a table has left over.
+const PROBE_OCTETS: usize = 1 << 20;
 /// Octets of records after which a statement is sent.
 const STATEMENT_OCTETS: usize = 16 << 20;
 

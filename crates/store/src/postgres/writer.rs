@@ -5,6 +5,7 @@
 //! while the commit is under way, the lane tells afterwards whether it was committed, so nothing is done twice.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{JoinHandle, sleep};
 use std::time::{Duration, Instant};
@@ -23,6 +24,10 @@ pub(super) struct Writer {
     lane: Lane,
     jobs: Option<SyncSender<Job>>,
     thread: Option<JoinHandle<()>>,
+    /// Callers.
+    waiting: AtomicUsize,
+    /// Whether the last update failed because the database could not do it.
+    troubled: AtomicBool,
 }
 
 enum Job {
@@ -73,14 +78,36 @@ impl Writer {
             lane,
             jobs: Some(jobs),
             thread: Some(thread),
+            waiting: AtomicUsize::new(0),
+            troubled: AtomicBool::new(false),
         })
     }
 
     /// Runs `batch` and waits until it is durable.
     pub(super) fn update(&self, batch: Batch) -> Result<Vec<Applied>, StoreError> {
         let (answer, result) = sync_channel(1);
-        self.send(Job::Batch((batch, answer)))?;
-        result.recv().map_err(|_| stopped())?
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let sent = self.send(Job::Batch((batch, answer)));
+        let result = sent.and_then(|()| result.recv().map_err(|_| stopped())?);
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        let troubled = matches!(result, Err(StoreError::Unavailable(_)));
+        self.troubled.store(troubled, Ordering::Relaxed);
+        result
+    }
+
+    /// Whether the last update failed because the database could not do it.
+    pub(super) fn is_troubled(&self) -> bool {
+        self.troubled.load(Ordering::Relaxed)
+    }
+
+    /// It was seen that the database can do it again.
+    pub(super) fn calm(&self) {
+        self.troubled.store(false, Ordering::Relaxed);
+    }
+
+    /// How many callers it works for.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
     }
 
     /// Runs another transaction, which has something to commit.
@@ -158,9 +185,9 @@ impl Worker {
     /// Runs a transaction again and again until it is done or that is no use.
     fn until_done<T>(&mut self, work: Work<'_, T>) -> Result<T, StoreError> {
         let started = Instant::now();
-        let mut pause = PAUSE_MIN;
+        let (mut pause, mut copies) = (PAUSE_MIN, true);
         loop {
-            let fault = match self.attempt(work) {
+            let fault = match self.attempt(work, copies) {
                 Ok(result) => return Ok(result),
                 Err(Failed::Nothing(fault)) => fault,
                 Err(Failed::Perhaps(result, token)) => match self.was_committed(token, started)? {
@@ -168,6 +195,8 @@ impl Worker {
                     false => Fault::Conflict,
                 },
             };
+            // Whatever is in the way of a COPY is none for other statements.
+            copies = false;
             let patience = match fault.cure() {
                 Cure::Again => CONFLICTS_MAX,
                 Cure::Reconnect => AWAY_MAX,
@@ -182,8 +211,9 @@ impl Worker {
         }
     }
 
-    fn attempt<T>(&mut self, work: Work<'_, T>) -> Result<T, Failed<T>> {
+    fn attempt<T>(&mut self, work: Work<'_, T>, copies: bool) -> Result<T, Failed<T>> {
         let mut connection = self.connect().map_err(Failed::Nothing)?;
+        connection.copies = copies;
         let token = random().cast_signed();
         let (result, writes) = work(&mut connection, self.lane, token).map_err(Failed::Nothing)?;
         let end = if writes { sql::COMMIT } else { sql::ROLLBACK };

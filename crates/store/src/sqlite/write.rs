@@ -120,13 +120,14 @@ impl<'a> Transaction<'a> {
         let Some((rec, stored, derived)) = row.optional()? else {
             return Ok(None);
         };
-        let (terms, elements) = derived::decode(id, &stored.data, &derived).unwrap_or_default();
+        let (terms, elements, components) = derived::decode(id, &stored.data, &derived).unwrap_or_default();
         Ok(Some((
             rec,
             Kept {
                 stored,
                 terms,
                 elements,
+                components,
             },
         )))
     }
@@ -141,12 +142,7 @@ impl<'a> Transaction<'a> {
     }
 
     fn insert(&mut self, realm: Realm, new: &Kept) -> Result<i64, Fault> {
-        let Kept {
-            stored,
-            terms,
-            elements,
-        } = new;
-        let derived = derived::encode(&stored.id, &stored.data, terms, elements);
+        let (stored, derived) = (&new.stored, derived::encode(new));
         let mut statement = self.connection.prepare_cached(
             "INSERT INTO record (realm, id, policy, created, modified, derived, data)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
@@ -164,12 +160,7 @@ impl<'a> Transaction<'a> {
     }
 
     fn replace(&self, rec: i64, new: &Kept) -> Result<i64, Fault> {
-        let Kept {
-            stored,
-            terms,
-            elements,
-        } = new;
-        let derived = derived::encode(&stored.id, &stored.data, terms, elements);
+        let (stored, derived) = (&new.stored, derived::encode(new));
         let mut statement = self
             .connection
             .prepare_cached("UPDATE record SET policy = ?2, modified = ?3, derived = ?4, data = ?5 WHERE rec = ?1")?;

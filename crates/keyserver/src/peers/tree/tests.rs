@@ -28,6 +28,7 @@ fn change(store: &dyn Store, elements: &[Vec<u8>], add: bool) {
                     dataset: SKS.dataset,
                     bytes: all[at].clone(),
                 }],
+                components: Vec::new(),
             }),
         };
         let batch = Batch {

@@ -8,7 +8,7 @@ CREATE TABLE record (
     policy   integer  NOT NULL, -- version of the rules that derived what follows from data
     created  bigint   NOT NULL, -- first stored, Unix seconds
     modified bigint   NOT NULL, -- last changed, Unix seconds
-    derived  bytea    NOT NULL, -- its terms and elements, so that an update knows which rows to remove
+    derived  bytea    NOT NULL, -- its terms, elements and components, so that an update knows which rows to remove
     data     bytea    NOT NULL, -- packets and verdicts
     PRIMARY KEY (id, realm)
 );
@@ -19,6 +19,24 @@ CREATE TABLE term (
     realm smallint NOT NULL,
     id    bytea    NOT NULL, -- the record
     PRIMARY KEY (term, realm, id)
+);
+
+-- The parts of certificates as users are shown them, for queries: derived from the records, written with them, never read by
+-- servers.
+CREATE TABLE component (
+    id          bytea    NOT NULL, -- the record
+    realm       smallint NOT NULL,
+    place       integer  NOT NULL, -- 0 is the primary key
+    kind        smallint NOT NULL, -- 1 primary key, 2 subkey, 3 user id
+    version     smallint,          -- of a key
+    fingerprint bytea,             -- of a key
+    text        text,              -- of a user id, its first octets
+    algorithm   smallint,          -- of a key, as OpenPGP numbers them: 1 RSA, 17 DSA, 22 and 27 Ed25519, 18 and 25 Curve25519, …
+    bits        bigint,            -- of a key: length of the modulus or size of the curve, 0 where that says nothing
+    created     bigint,            -- of a key its making, of a user id the first signature by its owner
+    expires     bigint,            -- null: never
+    revoked     bigint,            -- since when its owner took it back; 0: for all time; null: not at all
+    PRIMARY KEY (id, realm, place)
 );
 
 -- The durable prefix tree: one row for each element of each reconciled set; ordered by bytes it is the tree. Seldom an

@@ -16,6 +16,20 @@ SELECT encode(id, 'hex'), length(data) FROM record ORDER BY length(data) DESC LI
 -- Certificates by the version of their key, going by the length of the fingerprint.
 SELECT CASE length(id) WHEN 20 THEN '4' WHEN 32 THEN '5 or 6' ELSE 'older' END AS version, count(*) FROM record GROUP BY 1;
 
+-- Primary keys by algorithm (RFC 9580, section 9.1) and year.
+SELECT algorithm, bits, date_part('year', to_timestamp(created)) AS year, count(*) FROM component WHERE kind = 1
+GROUP BY algorithm, bits, year ORDER BY year, count(*) DESC;
+
+-- Certificates that expire within 30 days, with their addresses.
+SELECT encode(key.id, 'hex'), to_timestamp(key.expires), name.text FROM component AS key
+JOIN component AS name ON name.id = key.id AND name.realm = key.realm AND name.kind = 3
+WHERE key.kind = 1 AND key.revoked IS NULL
+AND key.expires BETWEEN extract(epoch FROM now()) AND extract(epoch FROM now() + interval '30 days') ORDER BY key.expires;
+
+-- Revoked keys by year of their revocation; in 1970 stand those that were taken back for all time.
+SELECT kind, date_part('year', to_timestamp(revoked)) AS year, count(*) FROM component WHERE kind < 3 AND revoked IS NOT NULL
+GROUP BY kind, year ORDER BY year, kind;
+
 -- What changed in the last hour.
 SELECT added, count(*) FROM change WHERE time > extract(epoch FROM now()) - 3600 GROUP BY added;
 

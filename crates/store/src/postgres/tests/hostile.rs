@@ -87,7 +87,7 @@ fn open_hostile(url: &str) -> PostgresStore {
     database.hostile = true;
     let database = Arc::new(database);
     PostgresStore {
-        writer: Some(Writer::start(&database).unwrap()),
+        writers: vec![Writer::start(&database).unwrap(), Writer::start(&database).unwrap()],
         pool: Pool::new(Arc::clone(&database), 4),
         database,
     }

@@ -274,3 +274,99 @@ fn until(within: Duration, mut done: impl FnMut() -> bool) {
         std::thread::sleep(Duration::from_millis(20));
     }
 }
+
+/// Rows about the parts of records, which queries of operators see.
+#[test]
+fn components_follow_their_records() {
+    let server = Server::start();
+    let store = open(&server.fresh());
+    let rows = || {
+        server.postgres.ask(
+            "test0",
+            "SELECT count(*), sum(bits), count(text), count(fingerprint) FROM component",
+        )
+    };
+    put(&store, 1, "brown fox xerox");
+    put(&store, 2, "red fox");
+    assert_eq!(rows().unwrap(), "5|19|4|1");
+    put(&store, 1, "brown xerox");
+    assert_eq!(rows().unwrap(), "4|16|3|1");
+    assert_components(&store);
+    for damage in [
+        "UPDATE component SET bits = 9 WHERE text = 'red'",
+        "DELETE FROM component WHERE text = 'fox'",
+        "INSERT INTO component (id, realm, place, kind) VALUES ('\\x00000001', 200, 8, 1), ('\\x00000007', 200, 0, 1)",
+    ] {
+        server.postgres.ask("test0", damage).unwrap();
+    }
+    let view = store.snapshot().unwrap();
+    let found = view.components(TOYS, None, 99).unwrap().into_iter();
+    let mut found: Vec<_> = found.map(|(id, row)| (id, Derived::Component(row))).collect();
+    found.push((id(2), Derived::Component(record("red fox").components.remove(1))));
+    assert_eq!(store.mend(TOYS, found.clone()).unwrap(), 5);
+    assert_eq!(store.mend(TOYS, found).unwrap(), 0);
+    assert_components(&store);
+    change(&store, 1, None).unwrap();
+    assert_components(&store);
+}
+
+/// As many as arrive at once come by COPY, over several lanes; among them some that are there already.
+#[test]
+fn a_bulk_load_beside_others_is_sound() {
+    let server = Server::start();
+    let url = server.fresh();
+    let (other, load) = (
+        open(&url),
+        PostgresStore::open(&Options {
+            lazy: true,
+            writers: 3,
+            ..Options::new(&url)
+        })
+        .unwrap(),
+    );
+    assert_eq!(load.writers(), 3);
+    std::thread::scope(|scope| {
+        let (load, other) = (&load, &other);
+        for part in 0..4 {
+            scope.spawn(move || {
+                for round in 0..12 {
+                    let numbers: Vec<u32> = (0..100).map(|n| (part * 997 + round * 100 + n) % 3_000).collect();
+                    let lines: Vec<_> = numbers.iter().map(|n| format!("word{} line{n}", n % 7)).collect();
+                    load.update(batch(&numbers, move |at| Decision::Put(record(&lines[at]))))
+                        .unwrap();
+                }
+            });
+        }
+        scope.spawn(move || {
+            for n in 0..300 {
+                put(other, n * 10, &format!("other line{n}"));
+            }
+        });
+    });
+    assert_sound(&other);
+    assert_components(&other);
+    assert!(other.vector().unwrap().len() == 4);
+}
+
+fn assert_components(store: &PostgresStore) {
+    let view = store.snapshot().unwrap();
+    let mut must = Vec::new();
+    for stored in view.records(TOYS, None, usize::MAX).unwrap() {
+        let toy = record(std::str::from_utf8(&stored.data).unwrap());
+        must.extend(
+            toy.components
+                .into_iter()
+                .map(|component| (stored.id.clone(), component)),
+        );
+    }
+    let mut found: Vec<(RecordId, crate::Component)> = Vec::new();
+    loop {
+        let after = found.last().map(|(id, component)| (id.clone(), component.place));
+        let page = view.components(TOYS, after.as_ref(), 7_000).unwrap();
+        if page.is_empty() {
+            break;
+        }
+        found.extend(page);
+    }
+    assert!(found == must, "{} instead of {}", found.len(), must.len());
+}
