@@ -1,4 +1,5 @@
-//! How fast two nodes become equal, and what it costs them: two Keyrinks, and two SKS beside them.
+//! How fast two nodes become equal, and what it costs them: two Keyrinks in each generation of the protocol, and two SKS
+//! beside them.
 //!
 //! Both nodes hold the same small certificates and some that the other lacks. The clock runs from the moment at which
 //! both are up until both hold all. Nothing is held back for the purpose: the nodes call each other as they always do.
@@ -44,6 +45,8 @@ struct Cost {
     cpu: f64,
     /// Octets of the sessions.
     octets: Option<u64>,
+    /// Octets of the answers to requests for certificates, of both.
+    fetched: Option<u64>,
     /// Requests for certificates, of both.
     requests: u64,
     /// Resident memory of the larger one, in octets.
@@ -65,20 +68,23 @@ pub fn run(plan: &Plan, mut log: impl FnMut(String)) -> Result<String, Error> {
             plan.base
         );
         out.push_str(
-            "| | differences on each side | s until equal | CPU s of both | octets a difference | requests |\n",
+            "| | differences on each side | s until equal | CPU s of both | octets a difference | requests | kB fetched |\n",
         );
-        out.push_str("|---|---|---|---|---|---|\n");
+        out.push_str("|---|---|---|---|---|---|---|\n");
     }
     for &differences in &plan.differences {
-        let data = Stores::new(plan, plan.base, differences)?;
-        line(
-            &mut out,
-            "Keyrink",
-            differences,
-            &between_keyrinks(plan, &data, differences)?,
-        );
-        log(format!("two Keyrinks, {differences}: done"));
+        for (name, dataset) in [("Keyrink, second generation", "openpgp/2"), ("Keyrink, first", "sks")] {
+            let data = Stores::new(plan, plan.base, differences)?;
+            line(
+                &mut out,
+                name,
+                differences,
+                &between_keyrinks(plan, &data, dataset, differences)?,
+            );
+            log(format!("two Keyrinks, {dataset}, {differences}: done"));
+        }
         if plan.sks {
+            let data = Stores::new(plan, plan.base, differences)?;
             line(&mut out, "SKS", differences, &between_sks(&data, differences)?);
             log(format!("two SKS, {differences}: done"));
         }
@@ -100,16 +106,16 @@ pub fn run(plan: &Plan, mut log: impl FnMut(String)) -> Result<String, Error> {
 }
 
 fn line(out: &mut String, name: &str, differences: u64, cost: &Cost) {
-    let octets = cost.octets.map_or_else(
-        || "-".to_owned(),
-        |octets| format!("{:.0}", octets as f64 / (2 * differences) as f64),
-    );
+    let told = |octets: Option<u64>, unit: f64| {
+        octets.map_or_else(|| "-".to_owned(), |octets| format!("{:.0}", octets as f64 / unit))
+    };
+    let (octets, fetched) = (told(cost.octets, (2 * differences) as f64), told(cost.fetched, 1000.0));
     let Cost {
         seconds, cpu, requests, ..
     } = cost;
     let _ = writeln!(
         out,
-        "| {name} | {differences} | {seconds:.2} | {cpu:.2} | {octets} | {requests} |"
+        "| {name} | {differences} | {seconds:.2} | {cpu:.2} | {octets} | {requests} | {fetched} |"
     );
 }
 
@@ -163,13 +169,16 @@ impl Stores {
     }
 }
 
-fn between_keyrinks(plan: &Plan, stores: &Stores, differences: u64) -> Result<Cost, Error> {
+fn between_keyrinks(plan: &Plan, stores: &Stores, dataset: &str, differences: u64) -> Result<Cost, Error> {
     let addresses = [Ipv4Addr::new(127, 0, 0, 2), Ipv4Addr::new(127, 0, 0, 3)];
     let ports = [free_port()?, free_port()?];
     let node = |at: usize| {
         let other = 1 - at;
         let own = format!("{}:{}", addresses[at], ports[at]);
-        let partner = format!("recon={}:{},name=other", addresses[other], ports[other]);
+        let partner = format!(
+            "recon={}:{},name=other,dataset={dataset}",
+            addresses[other], ports[other]
+        );
         Keyrink::start_with(&KeyrinkOptions {
             program: plan.keyrink.clone(),
             data: stores.path(&format!("data{at}")),
@@ -205,6 +214,7 @@ fn between_keyrinks(plan: &Plan, stores: &Stores, differences: u64) -> Result<Co
         let report = report?;
         let number = |key: &str| report[0][key].as_u64().unwrap_or(0);
         cost.requests += number("requests");
+        cost.fetched = Some(cost.fetched.unwrap_or_default() + number("fetched_octets"));
         cost.octets = cost.octets.or(Some(number("received") + number("sent")));
     }
     drop((first, second));
@@ -288,7 +298,7 @@ fn growth(plan: &Plan, size: u64) -> Result<String, Error> {
     let idle = machine::resident_octets(alone.id());
     drop(alone);
     let tree = memory_with_tree(plan, &stores)?.saturating_sub(idle);
-    let cost = between_keyrinks(plan, &stores, 1000)?;
+    let cost = between_keyrinks(plan, &stores, "openpgp/2", 1000)?;
     let megabytes = |octets: u64| octets as f64 / 1e6;
     let Cost {
         seconds,

@@ -333,3 +333,6 @@ const HKP_PORT: u16 = 11371;
 const CERTIFICATE_FACTOR: u64 = 4;
 /// The longest answer of a peer that is read.
 const ANSWER_OCTETS: u64 = 256 << 20;
+
+#[cfg(test)]
+mod tests;

@@ -228,7 +228,7 @@ fn check_names_damage() {
         let found = node.run("check", &[]);
         assert_eq!(found.code, Some(1), "{damage}: {found:?}");
         assert!(
-            found.out.contains("differences   1\n") && found.out.contains(sign),
+            found.out.contains("differences  1\n") && found.out.contains(sign),
             "{damage}: {found:?}"
         );
         assert!(found.err.contains("dump"), "{found:?}");
@@ -276,7 +276,7 @@ fn a_rebuild_mends_rows_while_a_server_runs() {
             std::thread::sleep(Duration::from_millis(100));
         }
     };
-    wait_for("keyrink_tree_sum", sum(&sound));
+    wait_for(r#"keyrink_tree_sum{dataset="sks"}"#, sum(&sound));
     for damage in DAMAGES.map(|(damage, _)| damage).iter().chain(&WORSE) {
         assert_eq!(sql(&node, damage), 1, "{damage}");
     }
@@ -292,15 +292,15 @@ fn a_rebuild_mends_rows_while_a_server_runs() {
         "{mended}"
     );
     // The server's tree is that of the rows again, and follows.
-    wait_for("keyrink_tree_sum", sum(&mended));
-    wait_for("keyrink_tree_elements", "99");
+    wait_for(r#"keyrink_tree_sum{dataset="sks"}"#, sum(&mended));
+    wait_for(r#"keyrink_tree_elements{dataset="sks"}"#, "99");
     let mut client = Client::new(server.http());
     assert_eq!(
         client.add(&generate::certificate(5, 100).armored()).unwrap().status,
         200
     );
-    wait_for("keyrink_tree_elements", "100");
-    wait_for("keyrink_tree_sum", sum(&node.check()));
+    wait_for(r#"keyrink_tree_elements{dataset="sks"}"#, "100");
+    wait_for(r#"keyrink_tree_sum{dataset="sks"}"#, sum(&node.check()));
     let again = node.succeed("rebuild", &[]);
     assert_eq!(
         again,
@@ -396,7 +396,7 @@ fn words_are_found_after_a_rebuild() {
     let without = node.check();
     let config = node.file("keyrink.toml", b"[search]\nwords = true\n");
     let config = ["--config", config.to_str().unwrap()];
-    assert!(node.succeed("check", &config).contains("outdated      2 "));
+    assert!(node.succeed("check", &config).contains("outdated  2 "));
     node.succeed("rebuild", &config);
     let server = node.serve_with(&[], &config);
     let answer = Client::new(server.http()).get(search).unwrap();

@@ -23,9 +23,9 @@ fn a_test_tells_how_far_apart_and_changes_nothing() {
     let before = here.check();
     let said = here.succeed("peers", &["test", &there.recon]);
     for line in [
-        "it announces version 1.1.6, filters \"yminsky.dedup,yminsky.merge\", trees openpgp/1",
-        "dataset sks: 30 elements here",
-        "it has 40 that are not here, and lacks 20 of ours",
+        "it announces version 1.1.6, filters \"yminsky.dedup,yminsky.merge\", trees openpgp/2 openpgp/1",
+        "dataset openpgp/2: 60 elements here",
+        "it has 80 that are not here, and lacks 40 of ours",
     ] {
         assert!(said.contains(line), "{said}");
     }
@@ -55,7 +55,7 @@ fn partners_have_addresses_of_both_families() {
     for address in [&address, &there.recon] {
         assert!(
             here.succeed("peers", &["test", address])
-                .contains("it has 4 that are not here")
+                .contains("it has 8 that are not here")
         );
     }
 }
@@ -72,7 +72,8 @@ fn sessions_go_over_both_families() {
     let here = Reconciling::new(Node::with(&[&certificates(0..1)]), "127.0.0.6").listen(&at_here);
     let here = here.partner(&at_there).gossip(1).start();
     wait(WITHIN, || match (here.number("sessions"), here.number("differences")) {
-        (1.., 4) => Ok(()),
+        // Of each certificate two self-signatures.
+        (1.., 8) => Ok(()),
         other => Err(format!("{other:?}\n{}", here.log())),
     })
     .unwrap();
@@ -117,13 +118,13 @@ fn a_sync_fetches_now_and_the_table_shows_it() {
     let config = ["--config", file.to_str().unwrap()];
     let said = here.succeed("peers", &[&config[..], &["sync", "there"]].concat());
     assert!(
-        said.contains("it has 30 elements") && said.contains("30 certificates fetched in 2 requests"),
+        said.contains("it has 60 elements") && said.contains("30 certificates fetched in 2 requests"),
         "{said}"
     );
     let table = here.succeed("peers", &config);
     let row = table.lines().nth(1).unwrap();
     assert!(
-        row.starts_with("there") && row.contains("waiting") && row.contains("sks"),
+        row.starts_with("there") && row.contains("waiting") && row.contains("openpgp/2"),
         "{table}"
     );
     assert!(here.check().contains("sks elements  50"));

@@ -25,7 +25,7 @@ pub(crate) struct Kind {
     /// the first; those that share [`FIRST_TREE`] are told apart by filters.
     pub(crate) tree: &'static str,
     /// The filters that stand for it, each set separated by commas; the first is announced to strangers.
-    filters: &'static [&'static str],
+    pub(super) filters: &'static [&'static str],
     /// Its peers answer one request at a time and close connections while they are busy.
     pub(crate) unhurried: bool,
     /// How long something is not asked for the first time that it was of no use. The second generation has no digest that
