@@ -49,6 +49,7 @@ fn node(change: impl FnOnce(&mut Config), more: &[&'static Kind], has: &[(&Kind,
             policy: Policy::new(&config).number(),
             terms: Vec::new(),
             elements: vec![Element { dataset, bytes }],
+            components: Vec::new(),
         })
         .collect();
     let batch = Batch {
@@ -58,6 +59,7 @@ fn node(change: impl FnOnce(&mut Config), more: &[&'static Kind], has: &[(&Kind,
             .collect(),
         decide: Box::new(move |at, _| Decision::Put(records[at].clone())),
         notes: Vec::new(),
+        premise: None,
     };
     store.update(batch).unwrap();
     let mut node = Node::new(&config, Arc::clone(&store));
