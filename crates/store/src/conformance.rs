@@ -5,7 +5,7 @@
 
 mod reads;
 pub(crate) mod toy;
-mod updates;
+pub(crate) mod updates;
 
 use crate::Store;
 

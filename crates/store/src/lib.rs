@@ -187,7 +187,7 @@ pub struct Batch {
     pub notes: Vec<(String, Option<Vec<u8>>)>,
     /// A note, and the value it must have at that moment: with another one, or without the note, nothing is done and the
     /// answer is [`StoreError::Overtaken`]. Nobody changes the note between this and the end of the transaction, so the
-    /// closure may rely on whatever the note stands for.
+    /// closure may rely on whatever the note stands for. Once it is there, only batches with this premise may change it.
     pub premise: Option<(String, Vec<u8>)>,
 }
 

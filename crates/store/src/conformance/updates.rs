@@ -337,40 +337,50 @@ fn overtaken(store: &dyn Store) {
     assert_eq!(tied(b"3", "third").unwrap(), [Applied::Updated]);
 }
 
-/// Writers note what they were tied to; whoever changes the premise then sees all that relied on the old one.
 fn tied(store: &dyn Store) {
-    assert!(store.swap_note("rule", None, &[0]).unwrap());
-    let rule = || store.note("rule").unwrap().unwrap();
+    tied_among(&[store, store, store]);
+}
+
+/// Writers write what they were tied to, each by one of `stores`, which are one; whoever changes the premise then sees all
+/// that relied on the old one.
+pub(crate) fn tied_among(stores: &[&dyn Store]) {
+    let first = stores[0];
+    assert!(first.swap_note("rule", None, &[0]).unwrap());
     std::thread::scope(|scope| {
-        for thread in 0..4u32 {
-            scope.spawn(move || {
-                for number in (0..).map(|n| 4 * n + thread) {
-                    let seen = store.note("rule").unwrap().unwrap();
-                    if seen == [20] {
-                        return;
-                    }
-                    let line = format!("by{}", seen[0]);
-                    let mut batch = batch(&[number], move |_| Decision::Put(record(&line)));
-                    batch.premise = Some(("rule".into(), seen));
-                    match store.update(batch) {
-                        Ok(_) | Err(StoreError::Overtaken) => {}
-                        Err(other) => panic!("{other}"),
-                    }
-                }
-            });
+        for (thread, store) in (0..).zip(stores) {
+            scope.spawn(move || write_until(*store, thread, ROUNDS));
         }
-        for round in 0..20u8 {
+        for round in 0..ROUNDS {
             let mut change = batch(&[], |_| Decision::Keep);
             change.premise = Some(("rule".into(), vec![round]));
             change.notes = vec![("rule".into(), Some(vec![round + 1]))];
-            store.update(change).unwrap();
-            let by_old = || found(store, &format!("by{round}")).len();
+            stores[usize::from(round) % stores.len()].update(change).unwrap();
+            let by_old = || found(first, &format!("by{round}")).len();
             let before = by_old();
             std::thread::sleep(std::time::Duration::from_millis(3));
             assert_eq!(by_old(), before, "written by a rule that was gone");
         }
-        assert_eq!(rule(), [20]);
     });
+    assert_eq!(first.note("rule").unwrap(), Some(vec![ROUNDS]));
+}
+
+/// How often the premise changes.
+const ROUNDS: u8 = 20;
+
+fn write_until(store: &dyn Store, thread: u32, last: u8) {
+    for number in (0..).map(|n| 8 * n + thread) {
+        let seen = store.note("rule").unwrap().unwrap();
+        if seen == [last] {
+            return;
+        }
+        let line = format!("by{}", seen[0]);
+        let mut batch = batch(&[number], move |_| Decision::Put(record(&line)));
+        batch.premise = Some(("rule".into(), seen));
+        match store.update(batch) {
+            Ok(_) | Err(StoreError::Overtaken) => {}
+            Err(other) => panic!("{other}"),
+        }
+    }
 }
 
 fn mending(store: &dyn Store) {

@@ -74,9 +74,9 @@ statements! {
     REFUSALS = "SELECT bytes, times, until FROM refusal WHERE source = $1 AND dataset = $2 AND bytes = ANY($3)";
     REFUSAL_COUNT = "SELECT count(*) FROM refusal WHERE source = $1";
 
-    // What batches are tied to: nobody changes it while they are under way, or nobody else does.
-    HOLD_NOTES = "SELECT key, value FROM note WHERE key = ANY($1) ORDER BY key FOR SHARE";
-    LOCK_NOTES = "SELECT key, value FROM note WHERE key = ANY($1) ORDER BY key FOR UPDATE";
+    // What batches are tied to.
+    NOTES = "SELECT key, value FROM note WHERE key = ANY($1)";
+    LOCK_LANES = "SELECT writer FROM lane ORDER BY writer FOR UPDATE";
 
     // Writing records; what is there already is locked first, in order of the ids.
     LOCK = "SELECT id, policy, created, modified, data, derived FROM record

@@ -31,8 +31,7 @@ pub(super) struct Transaction<'a> {
     /// What is to be stored under the ids that the batches changed, in the order in which it is written.
     wanted: BTreeMap<Key, Option<Kept>>,
     notes: BTreeMap<String, Option<Vec<u8>>>,
-    /// The notes that batches are tied to.
-    premises: BTreeMap<String, Vec<u8>>,
+    premises: Premises,
 }
 
 impl<'a> Transaction<'a> {
@@ -48,7 +47,7 @@ impl<'a> Transaction<'a> {
             ids.entry(batch.realm).or_default().extend(&batch.ids);
         }
         connection.execute(sql::BEGIN, &[])?;
-        let premises = premises(connection, batches)?;
+        let premises = Premises::read(connection, batches)?;
         let mut stored = HashMap::new();
         for (realm, ids) in ids {
             lock(connection, realm, &ids, &mut stored)?;
@@ -99,7 +98,7 @@ impl<'a> Transaction<'a> {
     fn note(&self, key: &str) -> Option<&Vec<u8>> {
         match self.notes.get(key) {
             Some(written) => written.as_ref(),
-            None => self.premises.get(key),
+            None => self.premises.notes.get(key),
         }
     }
 
@@ -113,7 +112,7 @@ impl<'a> Transaction<'a> {
             mut stored,
             wanted,
             notes,
-            premises: _,
+            premises,
         } = self;
         let edits = wanted.into_iter().filter_map(|((realm, id), new)| {
             let old = stored.remove(&(realm, id));
@@ -135,29 +134,58 @@ impl<'a> Transaction<'a> {
         components(connection, &edits)?;
         let changes = elements(connection, &edits)?;
         seal(connection, lane, token, &changes, &tally, time)?;
+        premises.check(connection)?;
         // Last, because writers of one load meet in its note.
         self::notes(connection, &notes)?;
         Ok(true)
     }
 }
 
-/// Reads the notes that batches are tied to, and keeps others from changing them. Two that hold a note and then want to
-/// change it would wait for each other, so whoever may change it takes it for itself at once.
-fn premises(connection: &mut Connection, batches: &[&Batch]) -> Result<BTreeMap<String, Vec<u8>>, Fault> {
-    let keys: BTreeSet<&str> = batches
-        .iter()
-        .filter_map(|batch| Some(batch.premise.as_ref()?.0.as_str()))
-        .collect();
-    if keys.is_empty() {
-        return Ok(BTreeMap::new());
+/// What the batches of a transaction are tied to.
+///
+/// Every transaction locks its lane last and keeps it to its end. Whoever changes a note that batches are tied to locks all
+/// lanes first: what was tied to the old value is committed by then, and what comes later finds the new one when it has its
+/// lane, and is run again. So nobody waits for a row that all writers share. (A lane that is new at that very moment is
+/// missed; its process has only just started, and reads the note as one of the first things it does.)
+#[derive(Default)]
+struct Premises {
+    notes: BTreeMap<String, Vec<u8>>,
+    /// This transaction changes one of them, and has all lanes to itself.
+    changes: bool,
+}
+
+impl Premises {
+    fn read(connection: &mut Connection, batches: &[&Batch]) -> Result<Self, Fault> {
+        let premises = batches.iter().filter_map(|batch| batch.premise.as_ref());
+        let keys: BTreeSet<&str> = premises.map(|(key, _)| key.as_str()).collect();
+        if keys.is_empty() {
+            return Ok(Self::default());
+        }
+        let mut written = batches.iter().flat_map(|batch| &batch.notes);
+        let changes = written.any(|(key, _)| keys.contains(key.as_str()));
+        if changes {
+            connection.rows(sql::LOCK_LANES, &[])?;
+        }
+        let keys: Vec<&str> = keys.into_iter().collect();
+        let notes = notes_of(connection, &keys)?;
+        Ok(Self { notes, changes })
     }
-    let changes = batches.iter().flat_map(|batch| &batch.notes);
-    let statement = match changes.into_iter().any(|(key, _)| keys.contains(key.as_str())) {
-        true => sql::LOCK_NOTES,
-        false => sql::HOLD_NOTES,
-    };
-    let keys: Vec<&str> = keys.into_iter().collect();
-    let rows = connection.rows(statement, &[&keys])?;
+
+    /// Do they still hold, now that the lane is locked?
+    fn check(&self, connection: &mut Connection) -> Result<(), Fault> {
+        if self.changes || self.notes.is_empty() {
+            return Ok(());
+        }
+        let keys: Vec<&str> = self.notes.keys().map(String::as_str).collect();
+        match notes_of(connection, &keys)? == self.notes {
+            true => Ok(()),
+            false => Err(Fault::Conflict),
+        }
+    }
+}
+
+fn notes_of(connection: &mut Connection, keys: &[&str]) -> Result<BTreeMap<String, Vec<u8>>, Fault> {
+    let rows = connection.rows(sql::NOTES, &[&keys])?;
     let note = |row| Ok((read::column(row, 0)?, read::column(row, 1)?));
     rows.iter().map(note).collect()
 }

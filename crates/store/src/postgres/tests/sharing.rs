@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::conformance::toy::{LINES, batch, element, found, id, put, word};
+use crate::conformance::updates::tied_among;
 use crate::{Applied, Decision, Element};
 
 /// Makes record 1 longer by one letter so many times, and as often stores some others that everybody stores.
@@ -67,6 +68,15 @@ fn an_element_that_comes_twice_at_once_comes_once() {
             });
         }
     }
+    assert_sound(&stores[0]);
+}
+
+#[test]
+fn no_process_writes_by_a_premise_that_is_gone() {
+    let server = Server::start();
+    let url = server.fresh();
+    let stores = [open(&url), open(&url), open(&url)];
+    tied_among(&[&stores[0], &stores[1], &stores[2]]);
     assert_sound(&stores[0]);
 }
 

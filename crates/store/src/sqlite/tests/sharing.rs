@@ -47,6 +47,14 @@ fn files_copied_while_writing_hold_all_that_was_acknowledged() {
     });
 }
 
+#[test]
+fn no_process_writes_by_a_premise_that_is_gone() {
+    let dir = TempDir::new().unwrap();
+    let stores = [open(dir.path()), open(dir.path())];
+    crate::conformance::updates::tied_among(&[&stores[0], &stores[1]]);
+    assert_sound(&stores[0]);
+}
+
 /// Two stores on one file are as two processes: each has its writer and its readers.
 #[test]
 fn two_writers_share_a_file() {
