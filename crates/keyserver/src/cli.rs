@@ -235,7 +235,8 @@ impl ImportHockeypuck {
 /// `keyrink dump`
 #[derive(Args, Debug)]
 #[command(
-    after_help = "The files and their manifest (counts and SHA-256) can be given to `keyrink load`.
+    after_help = "The files and their manifest (counts and SHA-256) can be given to `keyrink load`. Blocked certificates are left out
+and counted; `keyrink admin list --export` writes the rules.
 
 EXAMPLES:
   keyrink dump --data ./keys ./dump

@@ -20,12 +20,14 @@ mod change;
 mod order;
 mod rule;
 mod rules;
+mod search;
 
 pub(crate) use change::derive;
-pub use change::{Change, ChangeError, Hits, entries, finish_pending, import};
+pub use change::{Change, ChangeError, entries, finish_pending, import};
 pub use order::{OrderError, Orders, Verb, WINDOW_SECS};
 pub use rule::{Action, Rule, Selector, SelectorError};
 pub use rules::{Decide, Entry, Judgement, RuleSet, Rules};
+pub use search::Hits;
 
 use keyrink_openpgp::crypto::digest::sha256;
 use keyrink_store::{Realm, RecordId};

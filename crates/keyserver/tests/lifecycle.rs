@@ -8,12 +8,15 @@ use keyrink::config::Config;
 use keyrink::formats::{self, OPENPGP, SKS};
 use keyrink::http::time::Instant;
 use keyrink::ingest::{Ingest, Outcome};
-use keyrink::lifecycle::{Action, Change, ChangeError, DECISIONS, Hits, RuleSet};
+use keyrink::lifecycle::{Action, Change, ChangeError, DECISIONS, Hits, RuleSet, Rules, finish_pending};
+use keyrink_openpgp::cert::Cert;
 use keyrink_openpgp::packet::Frames;
 use keyrink_openpgp::project::Projection;
 use keyrink_openpgp::stored::write_projection;
 use keyrink_openpgp::terms::Term;
+use keyrink_openpgp::veto::Veto;
 use keyrink_store::memory::MemoryStore;
+use keyrink_store::{Batch, Decision, RecordId, Stored};
 use keyrink_testkit::{Algorithm, Certificate, Key, Reason, hex};
 use std::sync::Arc;
 
@@ -292,6 +295,34 @@ fn a_server_that_has_not_heard_cannot_write_it_back() {
     assert_eq!(ingest.store.count(OPENPGP).unwrap(), 0);
     take_back(&ingest, &cert.fingerprint());
     assert_eq!(outcome(&other, &cert.to_bytes()), Outcome::Inserted);
+}
+
+/// As if the program that made the rule had ended before what is stored followed it.
+#[test]
+fn what_was_begun_is_finished_by_a_server() {
+    let (ingest, cert) = (node(), alice());
+    outcome(&ingest, &cert.to_bytes());
+    put(&ingest, Action::Block, &[&cert.fingerprint()]);
+    let id = RecordId::new(&cert.primary().fingerprint()).unwrap();
+    let policy = ingest.policy;
+    let unblocked = move |_, old: Option<&Stored>| {
+        let cert = Cert::decode(&old.unwrap().data).unwrap();
+        Decision::Put(policy.record(&cert, &Veto::Nothing))
+    };
+    let pending = serde_json::to_vec(&[cert.fingerprint()]).unwrap();
+    let batch = Batch {
+        realm: OPENPGP,
+        ids: vec![id],
+        decide: Box::new(unblocked),
+        notes: vec![("rules pending".into(), Some(pending))],
+        premise: None,
+    };
+    ingest.store.update(batch).unwrap();
+    assert_eq!(elements(&ingest), 1);
+    finish_pending(&*ingest.store, &Rules::default(), policy).unwrap();
+    assert_eq!((elements(&ingest), by_fingerprint(&ingest, &cert)), (0, vec![]));
+    assert_eq!(ingest.store.note("rules pending").unwrap(), Some(b"[]".to_vec()));
+    is_sound(&ingest);
 }
 
 #[test]

@@ -8,6 +8,7 @@ use super::progress::Progress;
 use super::{AdminError, open_to_read};
 use crate::cli;
 use crate::formats::{self, Family, OPENPGP};
+use crate::lifecycle::RuleSet;
 use keyrink_openpgp::cert::Cert;
 use keyrink_openpgp::crypto::digest::Hasher;
 use keyrink_openpgp::project::Projection;
@@ -26,6 +27,8 @@ pub struct Manifest {
     pub dataset: String,
     /// Certificates in all files.
     pub certificates: u64,
+    /// Stored certificates that are in no file, because the operator blocked them.
+    pub left_out: u64,
     /// XOR of the digests of all certificates in dataset `sks`, in hexadecimal.
     pub sks_xor: String,
     /// The files, in order.
@@ -69,6 +72,9 @@ pub fn run(arguments: &cli::Dump) -> Result<(), AdminError> {
         manifest.files.len(),
         arguments.target.display()
     );
+    if manifest.left_out > 0 {
+        println!("{} blocked certificates are left out", manifest.left_out);
+    }
     Ok(())
 }
 
@@ -95,7 +101,10 @@ pub fn dump(
         return Err(failed(std::io::Error::other("the folder is not empty")));
     }
     let snapshot = store.snapshot()?;
+    let rules = RuleSet::read(&*snapshot)?;
     let mut dumping = Dumping {
+        rules,
+        left_out: 0,
         target: target.to_owned(),
         view,
         certificates_per_file,
@@ -114,6 +123,8 @@ pub fn dump(
 }
 
 struct Dumping {
+    rules: RuleSet,
+    left_out: u64,
     target: PathBuf,
     view: View,
     certificates_per_file: u64,
@@ -137,6 +148,10 @@ impl Dumping {
     fn write(&mut self, stored: &Stored) -> Result<(), AdminError> {
         let damaged = |_| AdminError::Damaged(formats::hexadecimal(stored.id.as_bytes()));
         let cert = Cert::decode(&stored.data).map_err(damaged)?;
+        if self.rules.judge(&cert).blocks() {
+            self.left_out += 1;
+            return Ok(());
+        }
         let mut packets = Vec::with_capacity(stored.data.len());
         match self.view {
             View::All => cert.write_all(&mut packets),
@@ -193,6 +208,7 @@ impl Dumping {
             software: concat!("keyrink ", env!("CARGO_PKG_VERSION")).to_owned(),
             dataset: dataset.to_owned(),
             certificates: self.certificates(),
+            left_out: self.left_out,
             sks_xor: formats::hexadecimal(&self.xor),
             files: self.files,
         };

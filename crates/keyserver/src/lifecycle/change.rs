@@ -5,15 +5,15 @@
 //! began it ends too early.
 
 use super::rules::{Rules, read};
+use super::search::{Hits, candidates};
 use super::{Action, DECISIONS, Entry, Kind, Rule, RuleSet, Selector, id};
 use crate::acquaint::Acquaintance;
-use crate::formats::{self, OPENPGP, Policy, hexadecimal};
+use crate::formats::{Policy, hexadecimal};
 use crate::http::time::Instant;
 use crate::peers::refused::EVERYBODY;
 use keyrink_openpgp::cert::Cert;
 use keyrink_openpgp::crypto::digest::sha256;
-use keyrink_openpgp::terms::Term;
-use keyrink_store::{Batch, Bounds, Decision, Record, RecordId, Store, StoreError, Stored};
+use keyrink_store::{Batch, Decision, Record, RecordId, Store, StoreError, Stored};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use thiserror::Error;
@@ -49,45 +49,6 @@ pub enum ChangeError {
     /// The order was carried out before.
     #[error("this order was carried out before: sign a new one")]
     Replayed,
-}
-
-/// What a selector selects of what is stored.
-#[derive(Debug, Default)]
-pub struct Hits {
-    /// Fingerprints of the primary keys.
-    pub fingerprints: BTreeSet<Vec<u8>>,
-    /// The primary key of which it names a subkey, if that is all it names.
-    pub primary_instead: Option<Vec<u8>>,
-}
-
-impl Hits {
-    /// Looks for what a selector selects.
-    pub fn of(store: &dyn Store, selector: &Selector) -> Result<Self, StoreError> {
-        let rule = Rule {
-            action: Action::Block,
-            selector: selector.clone(),
-            reason: String::new(),
-            by: String::new(),
-            time: Instant(0),
-            decision: None,
-        };
-        let (rules, mut hits) = (RuleSet::of([rule]), Self::default());
-        candidates(store, std::slice::from_ref(selector), &mut |ids| {
-            for stored in store.get(OPENPGP, ids)?.into_iter().flatten() {
-                let Ok(cert) = Cert::decode(&stored.data) else { continue };
-                let fingerprint = cert.key().fingerprint().as_bytes().to_vec();
-                match rules.judge(&cert).blocks() {
-                    true => drop(hits.fingerprints.insert(fingerprint)),
-                    false => hits.primary_instead = Some(fingerprint),
-                }
-            }
-            Ok(())
-        })?;
-        if selector.is_open() || !hits.fingerprints.is_empty() {
-            hits.primary_instead = None;
-        }
-        Ok(hits)
-    }
 }
 
 impl Change {
@@ -350,12 +311,12 @@ fn rule_id(selector: &Selector) -> RecordId {
     Kind::Rule.id(selector.to_string().as_bytes())
 }
 
+/// In the order in which they are made, also within a second.
 fn entry_id(entry: &Entry, at: usize) -> Result<RecordId, StoreError> {
-    let salt = format!("{at} {:?}", std::time::SystemTime::now());
-    let tail = sha256(&[&json(entry)?, salt.as_bytes()]);
-    Ok(id(
-        &[&[Kind::Entry as u8][..], &entry.time.0.to_be_bytes(), &tail[..8]].concat()
-    ))
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let time = now.map_or(0, |now| now.as_nanos() as u64).saturating_add(at as u64);
+    let tail = sha256(&[&json(entry)?]);
+    Ok(id(&[&[Kind::Entry as u8][..], &time.to_be_bytes(), &tail[..8]].concat()))
 }
 
 fn json(value: &impl serde::Serialize) -> Result<Vec<u8>, StoreError> {
@@ -384,94 +345,8 @@ fn forget_pending(store: &dyn Store, done: &[Selector]) -> Result<(), StoreError
     }
 }
 
-/// Visits the ids of all records that `selectors` may select, some at a time.
-fn candidates(
-    store: &dyn Store,
-    selectors: &[Selector],
-    visit: &mut dyn FnMut(&[RecordId]) -> Result<(), StoreError>,
-) -> Result<(), StoreError> {
-    for selector in selectors {
-        let term = match selector {
-            Selector::Fingerprint(octets) => Term::Fingerprint(octets.clone()),
-            Selector::KeyId(key_id) => Term::KeyId(*key_id),
-            Selector::Email(email) => Term::Email(email.clone()),
-            Selector::Domain(_) => continue,
-        };
-        let term = formats::beginning(&term);
-        for term in [formats::kept_back(&term), term] {
-            found_by(store, &term, visit)?;
-        }
-    }
-    let domains: BTreeSet<&Selector> = selectors
-        .iter()
-        .filter(|selector| matches!(selector, Selector::Domain(_)))
-        .collect();
-    if domains.is_empty() {
-        return Ok(());
-    }
-    in_domains(store, &domains, visit)
-}
-
-fn found_by(
-    store: &dyn Store,
-    term: &keyrink_store::Term,
-    visit: &mut dyn FnMut(&[RecordId]) -> Result<(), StoreError>,
-) -> Result<(), StoreError> {
-    let bounds = Bounds {
-        records: 0,
-        octets: 0,
-        listed: IDS_AT_ONCE,
-    };
-    let mut after = None;
-    loop {
-        let found = store.search(OPENPGP, term, after.as_ref(), bounds)?;
-        let ids: Vec<RecordId> = found.rest.into_iter().map(|listed| listed.id).collect();
-        let Some(last) = ids.last() else { return Ok(()) };
-        after = Some(last.clone());
-        visit(&ids)?;
-    }
-}
-
-/// Reads all addresses: there is no index of domains, since it would cost every certificate a row, and is needed for this
-/// alone.
-fn in_domains(
-    store: &dyn Store,
-    domains: &BTreeSet<&Selector>,
-    visit: &mut dyn FnMut(&[RecordId]) -> Result<(), StoreError>,
-) -> Result<(), StoreError> {
-    let snapshot = store.snapshot()?;
-    let mut ids = Vec::new();
-    for start in formats::user_id_terms() {
-        let kind = start.kind;
-        let mut after = Some((start, id(&[0])));
-        loop {
-            let page = snapshot.terms(OPENPGP, after.as_ref(), TERMS_AT_ONCE)?;
-            let of_kind = page.iter().take_while(|(term, _)| term.kind == kind);
-            for (term, holder) in of_kind {
-                let email = formats::email_of(term);
-                let selectors = email
-                    .map(|email| Selector::of_user_id(email.as_bytes()))
-                    .unwrap_or_default();
-                if selectors.iter().any(|selector| domains.contains(selector)) {
-                    ids.push(holder.clone());
-                }
-                if ids.len() >= IDS_AT_ONCE {
-                    visit(&std::mem::take(&mut ids))?;
-                }
-            }
-            match page.into_iter().next_back() {
-                Some(last) if last.0.kind == kind => after = Some(last),
-                _ => break,
-            }
-        }
-    }
-    if ids.is_empty() { Ok(()) } else { visit(&ids) }
-}
-
 /// Holds a list of selectors.
 const PENDING: &str = "rules pending";
 /// How long an order is remembered: until its signature is too old, even if it was made by a clock that is ahead.
 const SPENT_SECS: u64 = 4 * super::WINDOW_SECS;
 const RULES_AT_ONCE: usize = 500;
-const IDS_AT_ONCE: usize = 200;
-const TERMS_AT_ONCE: usize = 5000;
