@@ -28,7 +28,7 @@ use crate::{Certificate, generate};
 pub struct Plan {
     /// The `keyrink` program.
     pub keyrink: PathBuf,
-    /// Bogus certifications put on one certificate, in a hundredth as many uploads as there are thousands and a half.
+    /// Bogus certifications put on one certificate.
     pub certifications: u32,
     /// Certifications in one upload.
     pub upload: u32,
@@ -73,7 +73,7 @@ impl Plan {
             grafts: 100,
             files: 50,
             bodies: 2000,
-            costly: 12,
+            costly: 6,
             idle: 500,
             slow: 50,
             patience: Duration::from_secs(3),
