@@ -63,7 +63,7 @@ pub fn run(plan: &Plan, log: impl FnMut(String)) -> Result<String, Error> {
         measure.load("keyrings", &plan.keyrings)?;
     }
     let small = measure.corpus("small", plan.synthetic)?;
-    let stores = measure.load(&format!("{} small certificates", plan.synthetic), &[small.clone()])?;
+    let stores = measure.load(&format!("{} small certificates", plan.synthetic), std::slice::from_ref(&small))?;
     measure.serve(&stores, &small)?;
     if plan.large > 0 {
         let large = measure.corpus("large", plan.large)?;

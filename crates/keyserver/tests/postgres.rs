@@ -9,9 +9,11 @@ mod common;
 use common::peering::{Reconciling, digests, wait};
 use common::{Node, get};
 use keyrink_testkit::http::Client;
-use keyrink_testkit::peers::run;
+use keyrink_testkit::peers::{Postgres, run};
 use keyrink_testkit::{Certificate, Reason, generate};
 use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// Servers on `node`'s database, each on an address of its own, that reconcile with `partners`.
@@ -491,4 +493,68 @@ fn servers_and_their_database_are_killed_and_lose_nothing() {
     let summary = keyrink_testkit::shared::run(&plan, |_| {}).unwrap();
     println!("{summary}");
     assert!(summary.faults.is_empty(), "{summary}");
+}
+
+fn openssl(folder: &Path, arguments: &str) {
+    let mut command = Command::new("openssl");
+    run(command.current_dir(folder).args(arguments.split(' ')), "openssl").unwrap();
+}
+
+/// A database that shows a certificate for `subject`, made by an authority of this name.
+fn secured(folder: &Path, name: &str, subject: &str) -> Postgres {
+    std::fs::write(folder.join("names"), format!("subjectAltName={subject}")).unwrap();
+    let new = "req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
+    for arguments in [
+        format!("{new} -x509 -days 2 -subj /CN={name} -keyout {name}.key -out {name}.pem"),
+        format!("{new} -subj /CN=db -keyout {name}-db.key -out {name}-db.csr"),
+        format!(
+            "x509 -req -in {name}-db.csr -CA {name}.pem -CAkey {name}.key -days 2 -extfile names -out {name}-db.pem"
+        ),
+    ] {
+        openssl(folder, &arguments);
+    }
+    let [key, certificate] = ["key", "pem"].map(|kind| folder.join(format!("{name}-db.{kind}")));
+    // Only root has to give it away: otherwise the database runs as this user.
+    let _ = Command::new("chown").arg("postgres").arg(&key).status();
+    let settings = [
+        "ssl=on".to_owned(),
+        format!("ssl_cert_file={}", certificate.display()),
+        format!("ssl_key_file={}", key.display()),
+    ];
+    Postgres::start_with(&settings.each_ref().map(String::as_str)).unwrap()
+}
+
+/// Only a certificate that was verified, and for its own name, is believed.
+#[test]
+fn only_the_right_certificate_is_believed() {
+    let folder = tempfile::Builder::new().prefix("tls-").tempdir_in("/tmp").unwrap();
+    run(Command::new("chmod").arg("755").arg(folder.path()), "coreutils").unwrap();
+    let ours = secured(folder.path(), "ours", "IP:127.0.0.1");
+    let other = secured(folder.path(), "other", "DNS:db.example.org");
+    let plain = Postgres::start().unwrap();
+    let migrate = |database: &Postgres, query: &str| {
+        let mut command = Command::new(common::PROGRAM);
+        let url = format!("{}?{query}", database.url());
+        command.args(["migrate", "--database", &url]);
+        common::finish(command, b"")
+    };
+    let roots = |name: &str| format!("sslrootcert={}/{name}.pem", folder.path().display());
+    let verified = format!("sslmode=verify-full&{}", roots("ours"));
+
+    let done = migrate(&ours, &verified);
+    assert_eq!(done.code, Some(0), "{done:?}");
+    // With an authority it is TLS also on this machine.
+    let done = migrate(&ours, &roots("ours"));
+    assert_eq!(done.code, Some(0), "{done:?}");
+    for (database, query) in [
+        (&ours, "sslmode=verify-full".to_owned()),
+        (&ours, format!("sslmode=verify-full&{}", roots("other"))),
+        (&other, format!("sslmode=verify-full&{}", roots("other"))),
+        (&other, format!("sslmode=require&{}", roots("other"))),
+        (&plain, verified),
+    ] {
+        let refused = migrate(database, &query);
+        assert_eq!(refused.code, Some(1), "{query}: {refused:?}");
+        assert!(refused.err.contains("TLS"), "{query}: {refused:?}");
+    }
 }

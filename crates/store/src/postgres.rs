@@ -1,8 +1,9 @@
 //! PostgreSQL: one database that any number of processes share, on whatever machine they run.
 //!
-//! One session of the process updates records (`writer`), several do so in bulk loads, others do the rest (`pool`). Everything the engine can say to a
-//! database stands in `sql`: no more than what distributed databases that speak PostgreSQL's protocol understand too, and
-//! nothing whose correctness depends on time, on notifications or on all writers being the same process.
+//! One session of the process updates records (`writer`), several do so in bulk loads, others do the rest (`pool`).
+//! Everything the engine can say to a database stands in `sql`: no more than what distributed databases that speak
+//! PostgreSQL's protocol understand too, and nothing whose correctness depends on time, on notifications or on all writers
+//! being the same process.
 //!
 //! * An update locks its records, runs the closures and writes everything that follows in one transaction (`write`).
 //! * Changes are numbered in lanes (`lane`), one for each process, and read with a version vector.

@@ -5,7 +5,6 @@ mod hostile;
 mod schema;
 mod sharing;
 mod statements;
-mod tls;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU32, Ordering};
