@@ -72,11 +72,12 @@ mod tests {
     use super::*;
 
     fn client(header: ProxyHeader, values: &[(&'static str, &'static str)]) -> String {
-        let mut http = config::Http::default();
-        http.proxies = ["127.0.0.1", "10.0.0.0/8", "2001:db8::/64"]
-            .map(|text| text.parse().unwrap())
-            .into();
-        http.proxy_header = header;
+        let proxies = ["127.0.0.1", "10.0.0.0/8", "2001:db8::/64"].map(|text| text.parse().unwrap());
+        let http = config::Http {
+            proxies: proxies.into(),
+            proxy_header: header,
+            ..config::Http::default()
+        };
         let headers = values.iter().map(|(name, value)| {
             let name = HeaderName::from_static(name);
             (name, HeaderValue::from_static(value))
