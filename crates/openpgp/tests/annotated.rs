@@ -107,3 +107,22 @@ fn a_merge_has_those_of_both() {
         assert_eq!(merge(even, odd).unwrap().annotated_hashes(), cert.annotated_hashes());
     }
 }
+
+/// So many another program counts, which shares no code with this one.
+#[test]
+fn debian_keyrings_have_so_many() {
+    let names = ["keyring", "maintainers", "nonupload", "role-keys"];
+    let (mut certificates, mut hashes, mut most) = (0, 0, 0);
+    for name in names {
+        let keyring = std::fs::read(format!("/usr/share/keyrings/debian-{name}.gpg")).unwrap();
+        for incoming in Keyring::read(&keyring, &Limits::default()).certs {
+            let mut cert = incoming.cert;
+            verify(&mut cert, None);
+            let found = cert.annotated_hashes().len();
+            assert!(found > 0, "{}", cert.key().fingerprint());
+            (certificates, hashes, most) = (certificates + 1, hashes + found, most.max(found));
+        }
+    }
+    println!("at most {most} of one certificate");
+    assert_eq!((certificates, hashes), (1178, 8084));
+}
