@@ -63,7 +63,10 @@ pub fn run(plan: &Plan, log: impl FnMut(String)) -> Result<String, Error> {
         measure.load("keyrings", &plan.keyrings)?;
     }
     let small = measure.corpus("small", plan.synthetic)?;
-    let stores = measure.load(&format!("{} small certificates", plan.synthetic), std::slice::from_ref(&small))?;
+    let stores = measure.load(
+        &format!("{} small certificates", plan.synthetic),
+        std::slice::from_ref(&small),
+    )?;
     measure.serve(&stores, &small)?;
     if plan.large > 0 {
         let large = measure.corpus("large", plan.large)?;
@@ -105,6 +108,12 @@ impl<L: FnMut(String)> Measure<'_, L> {
             PathBuf::from(self.database.create(&name)?),
             self.folder.path().join(&name),
         ];
+        let octets = |database: &Postgres| -> Result<f64, Error> {
+            let octets = database.ask(&name, "SELECT pg_database_size(current_database())")?;
+            Ok(octets.parse().unwrap_or(0.0))
+        };
+        // What every database has, whatever is in it.
+        let empty = octets(&self.database)?;
         let mut figures = <Both<(f64, f64)>>::default();
         let mut certificates = 0;
         for (store, figure) in stores.iter().zip(&mut figures) {
@@ -114,10 +123,7 @@ impl<L: FnMut(String)> Measure<'_, L> {
             *figure = (began.elapsed().as_secs_f64(), self.database.cpu_seconds() - before);
             certificates = first_number(&String::from_utf8_lossy(&output.stdout));
         }
-        let octets = self
-            .database
-            .ask(&name, "SELECT pg_database_size(current_database())")?;
-        let octets = [octets.parse().unwrap_or(0.0), machine::disk_octets(&stores[1]) as f64];
+        let octets = [octets(&self.database)? - empty, machine::disk_octets(&stores[1]) as f64];
         let demand = if certificates == 50_000 { "≤ 10 s" } else { "" };
         self.row(
             &format!("load of {title}, s"),

@@ -24,6 +24,8 @@ use tokio::time::Instant;
 pub(crate) async fn call_again(node: Arc<Node>, partner: Arc<Partner>) {
     let mut removed = partner.removed.subscribe();
     let mut schedule = Schedule::new(node.gossip);
+    // The token of the last call; zero where no lease is needed.
+    let mut used = 0;
     loop {
         schedule.pace = if partner.is_second(&node.kinds()) {
             &QUICK
@@ -35,8 +37,11 @@ pub(crate) async fn call_again(node: Arc<Node>, partner: Arc<Partner>) {
             () = partner.wake.notified() => Next::Hurry,
             _ = removed.wait_for(|removed| *removed) => Next::End,
         };
+        // Whoever takes a lease goes on at once where another server has stopped.
+        let taken = partner.lease.token().is_some_and(|token| token != used);
         match next {
             Next::Call => {}
+            Next::Hurry if taken => {}
             Next::Hurry => {
                 schedule.hurry(partner.report().failures > 0);
                 continue;
@@ -46,7 +51,7 @@ pub(crate) async fn call_again(node: Arc<Node>, partner: Arc<Partner>) {
         let called = partner.accepting.available_permits() == 0;
         if called || partner.queue.len() > 0 || partner.barred().is_some() {
             // Two sessions at once would find the same, and so would one before what is missing has come.
-            schedule.due = Instant::now() + schedule.pace.spacing_min;
+            schedule.due = Instant::now() + if taken { AGAIN } else { schedule.pace.spacing_min };
             continue;
         }
         let Some(token) = partner.lease.token() else {
@@ -55,6 +60,7 @@ pub(crate) async fn call_again(node: Arc<Node>, partner: Arc<Partner>) {
             continue;
         };
         tracing::debug!(partner = partner.name(), token, "calling");
+        used = token;
         call(&node, &partner).await;
         schedule.called(partner.report().setbacks());
     }
@@ -340,6 +346,8 @@ fn note_parts(partner: &Partner, kind: &Kind, omitted: &str, refused: Vec<(Strin
 pub(crate) const BUSY: &str = "it closed the connection at once: it is busy, or does not know this node's address";
 /// The first call after a start.
 const FIRST_CALL: Duration = Duration::from_millis(300);
+/// How soon another attempt is made to call on a lease that was just taken.
+const AGAIN: Duration = Duration::from_millis(500);
 /// Failures in a row that change nothing: a restart, a moment without network.
 const FAILURES_FREE: u32 = 2;
 /// The longest pause after failures.
