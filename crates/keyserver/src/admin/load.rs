@@ -1,6 +1,6 @@
 //! `keyrink load`: keyrings into the store, on all cores.
 //!
-//! The sources are cut into pieces of whole certificates, which a [`Pipeline`] verifies and commits. A load that was
+//! The sources are cut into pieces of whole certificates, which a `Pipeline` verifies and commits. A load that was
 //! interrupted goes on where its notes say that each source is done.
 
 use super::cutter::{self, Cutter};
