@@ -82,23 +82,7 @@ fn a_decision_holds_at_once_and_is_listed() {
     let alone = Certificate::v4(1, "someone").revoke(Reason::Compromised).to_bytes();
     assert_eq!(dearmor(&answer.text()).len(), alone.len());
 
-    let stats: serde_json::Value =
-        serde_json::from_slice(&client.get("/pks/stats?options=json").unwrap().body).unwrap();
-    assert_eq!((&stats["blocked"], &stats["erased"]), (&2.into(), &0.into()), "{stats}");
-    let listed = succeed(&node, "list", &[]);
-    assert!(
-        listed.starts_with("block     @spam.example") && listed.contains("operator: spam"),
-        "{listed}"
-    );
-    let check = node.check();
-    assert!(check.contains("blocked") && check.contains("rules: block"), "{check}");
-    let explained = node.succeed("explain", &[&one.fingerprint()]);
-    assert!(
-        explained.contains("rule: block @spam.example, by operator at "),
-        "{explained}"
-    );
-    assert!(explained.contains("digest in sks: none"), "{explained}");
-
+    assert_counted(&node, &mut client, &one);
     succeed(
         &node,
         "unblock",
@@ -112,6 +96,26 @@ fn a_decision_holds_at_once_and_is_listed() {
         "{log}"
     );
     node.check();
+}
+
+/// Both certificates of the domain are blocked, and everything that counts or explains says so.
+fn assert_counted(node: &Node, client: &mut Client, one: &Certificate) {
+    let stats: serde_json::Value =
+        serde_json::from_slice(&client.get("/pks/stats?options=json").unwrap().body).unwrap();
+    assert_eq!((&stats["blocked"], &stats["erased"]), (&2.into(), &0.into()), "{stats}");
+    let listed = succeed(node, "list", &[]);
+    assert!(
+        listed.starts_with("block     @spam.example") && listed.contains("operator: spam"),
+        "{listed}"
+    );
+    let check = node.check();
+    assert!(check.contains("blocked") && check.contains("rules: block"), "{check}");
+    let explained = node.succeed("explain", &[&one.fingerprint()]);
+    assert!(
+        explained.contains("rule: block @spam.example, by operator at "),
+        "{explained}"
+    );
+    assert!(explained.contains("digest in sks: none"), "{explained}");
 }
 
 #[test]
