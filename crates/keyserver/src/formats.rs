@@ -88,7 +88,7 @@ pub struct Policy {
 }
 
 /// Version of the code that derives.
-const POLICY_VERSION: u32 = 2;
+const POLICY_VERSION: u32 = 3;
 /// A record keeps the octets of others' signatures in such steps; beyond 255 of them all are the same.
 const OTHERS_STEP: u64 = 8 << 10;
 

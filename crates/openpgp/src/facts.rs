@@ -7,7 +7,7 @@ use crate::packet::key::KeyId;
 
 /// Which facts are known by this build. Noted in every record as it is written; the verdicts of an older one count as
 /// [`Fact::Unverified`].
-pub const VERIFIER_VERSION: u8 = 3;
+pub const VERIFIER_VERSION: u8 = 4;
 
 /// What is known about a signature.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -190,7 +190,11 @@ impl<'a> Owner<'a> {
             facts.note(Fact::Unverified, true);
             return facts;
         };
-        let enumerable = check == Check::Valid && claim.matches && self.is_enumerable(&signature);
+        let about = component.key().filter(|_| !claim.stray);
+        let enumerable = check == Check::Valid
+            && claim.matches
+            && about.is_none_or(|key| key.canonical)
+            && self.is_enumerable(&signature);
         facts.note(Fact::Enumerable, enumerable);
         if claim.stray {
             return facts;
@@ -207,7 +211,8 @@ impl<'a> Owner<'a> {
         facts
     }
 
-    /// Is a valid signature with fitting clear octets an element? What it stands on fits it already.
+    /// Is a valid signature with fitting clear octets an element? What it stands on fits it already. It is one under a primary
+    /// key packet that is all covered by the fingerprint: others would be certificates with the same elements.
     fn is_enumerable(&self, signature: &Signature<'_>) -> bool {
         let versions: &[u8] = match self.key.version {
             2..=4 => &[3, 4],
@@ -215,7 +220,8 @@ impl<'a> Owner<'a> {
             _ => &[6],
         };
         let verifier = self.verifier.as_ref().and_then(|verifier| verifier.as_ref().ok());
-        versions.contains(&signature.version)
+        self.key.canonical
+            && versions.contains(&signature.version)
             && signature.may_be_of(&self.key_id, self.fingerprint.as_bytes())
             && verifier.is_some_and(|verifier| verifier.is_canonical(signature.value))
     }

@@ -3,9 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use keyrink_openpgp::armor;
-use keyrink_openpgp::cert::Cert;
+use keyrink_openpgp::cert::{Cert, Component};
 use keyrink_openpgp::digest::AnnotatedHash;
 use keyrink_openpgp::merge::merge;
+use keyrink_openpgp::packet::tag;
 use keyrink_openpgp::policy::Limits;
 use keyrink_openpgp::project::Projection;
 use keyrink_openpgp::read::Keyring;
@@ -125,4 +126,35 @@ fn debian_keyrings_have_so_many() {
     }
     println!("at most {most} of one certificate");
     assert_eq!((certificates, hashes), (1178, 8084));
+}
+
+/// What stands behind the last field of a key is covered by nothing, so anybody can put it there.
+#[test]
+fn keys_with_a_tail_have_none() {
+    let vectors = vectors();
+    let mut tried = [0; 2];
+    for vector in certificates(&vectors) {
+        let (name, cert) = (&vector["name"], cert(vector));
+        let with_tail = |tag: u8| {
+            let mut components = cert.components().to_vec();
+            for component in components.iter_mut().filter(|component| component.tag == tag) {
+                component.body = [&component.body[..], &[0]].concat().into();
+            }
+            let mut cert = Cert::new(components).unwrap();
+            verify(&mut cert, None);
+            let valid = |component: &Component| component.signatures.iter().any(|signature| signature.facts.binds());
+            let about = cert.components().iter().filter(|component| component.tag == tag);
+            let is_bound = about.filter(|component| valid(component)).count() > 0;
+            (cert.annotated_hashes(), usize::from(is_bound))
+        };
+        let (hashes, is_bound) = with_tail(tag::PUBLIC_KEY);
+        tried[0] += is_bound;
+        assert!(hashes.is_empty(), "{name}");
+        let (hashes, is_bound) = with_tail(tag::PUBLIC_SUBKEY);
+        tried[1] += is_bound;
+        let mut others = cert.annotated_hashes();
+        others.retain(|hash| hash[0] >> 4 & 3 != 1);
+        assert_eq!(hashes, others, "{name}");
+    }
+    assert!(tried.iter().all(|tried| *tried > 0), "{tried:?}");
 }
