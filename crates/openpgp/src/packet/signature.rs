@@ -110,6 +110,11 @@ impl<'a> Signature<'a> {
         (ids.is_empty() || ids.contains(id)) && (fingerprints.is_empty() || fingerprints.contains(&fingerprint))
     }
 
+    /// Whether a salt stands in front of all that it covers.
+    pub fn is_salted(&self) -> bool {
+        self.version == 6
+    }
+
     /// The packet's body as its owner signed it: without the unhashed area, of which the length becomes zero. Version 3
     /// has no such area.
     pub fn without_unhashed<'b>(&self, body: &'b [u8]) -> (&'b [u8], &'static [u8], &'b [u8]) {

@@ -58,7 +58,7 @@ impl<'a> Place<'a> {
         primary: &mut Begun<'_>,
         work: &mut Work,
     ) -> Result<Option<Digest>, Spent> {
-        let hasher = if signature.version == 6 {
+        let hasher = if signature.is_salted() {
             self.salted(signature, primary.primary, work)?
         } else {
             self.shared(signature, primary, work)?
