@@ -163,3 +163,34 @@ fn a_request_outside_the_agreed_roots_is_refused() {
     );
     assert!(!walked.missing.is_empty());
 }
+
+#[test]
+fn neither_side_learns_by_what_is_above_of_what_it_left_out() {
+    let dataset = v2();
+    let (ours, theirs) = (made_up(&dataset, "big", 30), made_up(&dataset, "other", 30));
+    let left_out: Prefix<5> = "00".parse().unwrap();
+    let wanted = |elements: &[Element<5>]| {
+        let mut wanted: Vec<_> = elements
+            .iter()
+            .filter(|element| !left_out.contains(element))
+            .copied()
+            .collect();
+        wanted.sort();
+        wanted
+    };
+    let sides = || {
+        let [ours, theirs] = [&ours, &theirs].map(|elements| tree(&dataset, elements));
+        (
+            walker(&dataset, ours, vec![Prefix::ROOT]),
+            solver(&dataset, theirs, vec![Prefix::ROOT]),
+        )
+    };
+    let (mut asking, solver) = sides();
+    let mut refusing = solver.refuse(vec![(left_out, 3, "policy".to_owned())]);
+    let (walker, mut answering) = sides();
+    let mut shunning = walker.shun(vec![left_out]);
+    for ((walked, _), (solved, _)) in [run(&mut asking, &mut refusing), run(&mut shunning, &mut answering)] {
+        assert_eq!((&walked.end, &solved.end), (&End::Complete, &End::Complete));
+        assert_eq!((walked.missing, solved.missing), (wanted(&theirs), wanted(&ours)));
+    }
+}

@@ -161,6 +161,23 @@ async fn what_is_refused_is_remembered_and_not_asked_for_again() {
     assert_eq!((here.report().sessions, here.report().refused_parts.len()), (2, 1));
 }
 
+/// Nothing is omitted here, so that the first request is about everything.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_refused_is_not_told_by_what_is_above() {
+    let [v4, v6] = [elements(0, 1, 40), elements(0x80, 2, 3)];
+    let refuses = |config: &mut Config| {
+        only_second(config);
+        config.peers.refuse = vec!["10".to_owned()];
+    };
+    let caller = node(refuses, &[], &[(&SECOND, [v4, v6].concat())]);
+    let called = node(only_second, &[], &[(&SECOND, elements(0x80, 3, 2))]);
+    let [there, here] = meet(&caller, &called, 1).await;
+    assert_eq!([there.report().differences, here.report().differences], [0, 40]);
+    assert_eq!(called.manners(&here).shunned, ["10"]);
+    let [_, here] = meet(&called, &caller, 1).await;
+    assert_eq!(here.report().differences, 0, "nor is it asked for");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_first_generation_has_its_turn() {
     let both = |config: &mut Config| config.peers.first_generation_hours = 24;

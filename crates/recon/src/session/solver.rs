@@ -59,7 +59,8 @@ impl<const L: usize, N: Nodes<L>> Solver<L, N> {
     }
 
     /// Refuses requests at and below these prefixes with a code and a text: 2 stands for "too
-    /// expensive now", 3 for policy. Without effect where the protocol knows no refusal.
+    /// expensive now", 3 for policy. Without effect where the protocol knows no refusal. Whoever asks above
+    /// them is sent to the children, or the reply would tell of what is refused.
     pub fn refuse(mut self, prefixes: Vec<(Prefix<L>, u8, String)>) -> Self {
         self.refusing = prefixes;
         self
@@ -132,7 +133,11 @@ impl<const L: usize, N: Nodes<L>> Solver<L, N> {
             return Some(Message::Refused(*prefix, OUTSIDE_ROOTS, text));
         }
         let refused = self.refusing.iter().find(|(refused, ..)| prefix.is_within(refused));
-        refused.map(|(_, code, text)| Message::Refused(*prefix, *code, text.clone()))
+        if let Some((_, code, text)) = refused {
+            return Some(Message::Refused(*prefix, *code, text.clone()));
+        }
+        let is_above = self.refusing.iter().any(|(refused, ..)| refused.is_within(prefix));
+        is_above.then_some(Message::SyncFail)
     }
 
     /// The reply to samples.

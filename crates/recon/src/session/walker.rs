@@ -24,6 +24,10 @@ use crate::wire::{FrameReader, Message};
 /// elements that answer many a FullElements to come here.
 const OUTPUT_MAX: usize = 8 << 20;
 
+/// Refusals that are remembered, and how much of the text of each.
+const REFUSED_MAX: usize = 256;
+const REFUSAL_CHARACTERS_MAX: usize = 500;
+
 /// The walker of one session.
 #[derive(Debug)]
 pub struct Walker<const L: usize, N> {
@@ -81,7 +85,8 @@ impl<const L: usize, N: Nodes<L>> Walker<L, N> {
         }
     }
 
-    /// Leaves out everything below these prefixes: what this peer refused lately.
+    /// Leaves out everything below these prefixes: what this peer refused lately. Nothing above them is asked about, for the
+    /// reply would tell of them.
     pub fn shun(mut self, prefixes: Vec<Prefix<L>>) -> Self {
         self.shunned = prefixes;
         self
@@ -151,6 +156,9 @@ impl<const L: usize, N: Nodes<L>> Walker<L, N> {
         if self.shunned.iter().any(|shunned| prefix.is_within(shunned)) {
             return Ok(());
         }
+        if self.shunned.iter().any(|shunned| shunned.is_within(&prefix)) {
+            return self.descend(prefix);
+        }
         let full_max = self.channel.dataset.thresholds.full_request_max;
         let (asked, message) = if self.nodes.count(&prefix)? <= full_max {
             let elements = self.nodes.elements(&prefix, None, full_max as usize)?;
@@ -186,7 +194,11 @@ impl<const L: usize, N: Nodes<L>> Walker<L, N> {
                 if other != prefix {
                     return Err(Fault::WrongRefusal.into());
                 }
-                self.channel.refused.push((prefix, code, text));
+                // Requests are many and texts may be long.
+                if self.channel.refused.len() < REFUSED_MAX {
+                    let text = text.chars().take(REFUSAL_CHARACTERS_MAX).collect();
+                    self.channel.refused.push((prefix, code, text));
+                }
                 Ok(())
             }
             Message::Error(text) => Err(End::PeerError(text)),
