@@ -19,6 +19,7 @@ use axum::extract::State;
 use axum::http::{Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
+use keyrink_openpgp::project::Projection;
 use keyrink_openpgp::stored;
 use keyrink_store::{Listed, Store, StoreError};
 use std::sync::Arc;
@@ -115,33 +116,41 @@ async fn collect(
     tells: bool,
 ) -> Result<Vec<u8>, CollectError> {
     let (store, policy) = (Arc::clone(&queries.store), queries.policy);
+    let digests = Arc::new(digests);
+    let asked = Arc::clone(&digests);
     let bounds = match tells {
         true => (CERTIFICATES_MAX, ANSWER_OCTETS_MAX.min(queries.answer_octets)),
         false => (usize::MAX, queries.answer_octets),
     };
-    let (found, states) = blocking(move || {
-        let (known, unknown) = find(&*store, policy, known_lengths(&digests))?;
+    let (found, all, unknown) = blocking(move || {
+        let (known, unknown) = find(&*store, policy, known_lengths(&asked))?;
         let all = known.len();
-        let found = fitting(known, bounds);
-        let is_full = found.len() < all;
-        let state = |digest: &Vec<u8>| match () {
-            () if !is_digest(digest) || unknown.contains(digest) => Ok(DigestState::Unknown),
-            () if is_full && !is_in(&*store, policy, digest, &found)? => Ok(DigestState::LeftOut),
-            () => Ok(DigestState::Included),
-        };
-        let told = digests.iter().filter(|_| tells).map(state);
-        let states = told.collect::<Result<Vec<_>, StoreError>>()?;
-        Ok::<_, StoreError>((found, states))
+        Ok::<_, StoreError>((fitting(known, bounds), all, unknown))
     })
     .await?;
     let octets: usize = found.iter().map(|(listed, _)| listed.octets).sum();
     let longest = found.iter().map(|(listed, _)| listed.octets).max().unwrap_or_default();
     room.grow(octets + longest).await?;
-    let mut answer = blocking(move || write_answer(&*queries.store, found, octets)).await?;
-    if tells {
-        write_number(&mut answer, states.len());
-        answer.extend(states.into_iter().map(|state| state as u8));
-    }
+    let answer = blocking(move || {
+        let (store, mut found) = (&*queries.store, found);
+        let mut answer = write_answer(store, &mut found, octets + longest)?;
+        if tells {
+            let is_full = found.len() < all;
+            write_number(&mut answer, digests.len());
+            for digest in digests.iter() {
+                let state = match () {
+                    () if !is_digest(digest) || unknown.contains(digest) => DigestState::Unknown,
+                    () if is_full && !is_in(store, policy, digest, &found)? => DigestState::LeftOut,
+                    () => DigestState::Included,
+                };
+                answer.push(state as u8);
+            }
+        }
+        Ok::<_, StoreError>(answer)
+    })
+    .await?;
+    // One whose packets stand there many times may be longer than its record.
+    room.grow(answer.len()).await?;
     Ok(answer)
 }
 
@@ -194,6 +203,10 @@ fn find(
         let is_of = |digest: &Vec<u8>| digest.len() == family.element_octets();
         let (of, others): (Vec<_>, Vec<_>) = digests.into_iter().partition(is_of);
         let listed = store.by_element(OPENPGP, family.dataset, &of)?;
+        if family.projection == Projection::All {
+            // Who asks for all there is of a certificate needs no part of it besides.
+            found.retain(|(known, _)| listed.iter().all(|listed| listed.id != known.id));
+        }
         found.extend(listed.into_iter().map(|listed| (listed, family)));
         digests = others;
         digests.extend(store.lacking(family.dataset, &of)?);
@@ -226,23 +239,32 @@ fn read_number(input: &mut &[u8]) -> Result<usize, QuestionError> {
     Ok(u32::from_be_bytes(*number) as usize)
 }
 
-/// Writes each certificate right where it stands in the answer. `octets` is about how many that takes.
-fn write_answer(store: &dyn Store, found: Vec<Known>, octets: usize) -> Result<Vec<u8>, StoreError> {
+/// Writes each certificate right where it stands in the answer, until that has so many octets; `found` becomes those that were
+/// written. What is stored does not tell how long that is: a packet is stored once however often it is sent. A certificate
+/// that is longer goes alone.
+fn write_answer(store: &dyn Store, found: &mut Vec<Known>, octets: usize) -> Result<Vec<u8>, StoreError> {
     let mut out = Vec::with_capacity(octets + 4 * found.len() + 6);
-    let mut count = 0;
+    let (mut count, mut written) = (0, 0);
     write_number(&mut out, 0);
-    for (Listed { id, .. }, family) in found {
+    for (Listed { id, .. }, family) in found.iter() {
         let Some(record) = store
-            .get(OPENPGP, std::slice::from_ref(&id))?
+            .get(OPENPGP, std::slice::from_ref(id))?
             .into_iter()
             .flatten()
             .next()
         else {
+            written += 1;
             continue;
         };
         let start = out.len();
         write_number(&mut out, 0);
-        if stored::write_projection(&record.data, family.projection, &mut out).is_ok() {
+        let is_read = stored::write_projection(&record.data, family.projection, &mut out).is_ok();
+        if count > 0 && out.len() - 4 * found.len() > octets {
+            out.truncate(start);
+            break;
+        }
+        written += 1;
+        if is_read {
             count += 1;
             let length = out.len() - start - 4;
             out[start..start + 4].copy_from_slice(&number(length));
@@ -252,6 +274,7 @@ fn write_answer(store: &dyn Store, found: Vec<Known>, octets: usize) -> Result<V
             tracing::error!(id, "the record cannot be read");
         }
     }
+    found.truncate(written);
     out[..4].copy_from_slice(&number(count));
     out.extend_from_slice(b"\r\n");
     Ok(out)
@@ -268,6 +291,65 @@ fn number(length: usize) -> [u8; 4] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
+    use keyrink_openpgp::cert::{Attached, Cert};
+    use keyrink_openpgp::policy::Limits;
+    use keyrink_openpgp::read::Keyring;
+    use keyrink_openpgp::verify::verify;
+    use keyrink_openpgp::veto::Veto;
+    use keyrink_store::memory::MemoryStore;
+    use keyrink_store::{Batch, Decision, RecordId};
+
+    /// Certificates on which one signature of somebody else, of a kibibyte, stands a thousand times.
+    fn long_when_written(count: u64) -> (MemoryStore, Vec<Vec<u8>>) {
+        let policy = Policy::new(&Config::default());
+        let record = |nth| {
+            let octets = keyrink_testkit::Certificate::v4(nth, "a").user_id("A").to_bytes();
+            let mut components = Keyring::read(&octets, &Limits::default())
+                .certs
+                .remove(0)
+                .cert
+                .components()
+                .to_vec();
+            let head = [4, 0x10, 22, 14, 0, 0, 0, 0, 0, 0];
+            components[1].signatures.push(Attached {
+                copies: 1000,
+                ..Attached::new(&[&head[..], &1006_u16.to_be_bytes(), &[7; 1006]].concat())
+            });
+            let mut cert = Cert::new(components).unwrap();
+            verify(&mut cert, None);
+            (RecordId::new(&cert.id()).unwrap(), policy.record(&cert, &Veto::Nothing))
+        };
+        let (ids, records): (Vec<_>, Vec<_>) = (1..=count).map(record).unzip();
+        let sks = crate::formats::SKS.dataset;
+        let elements = records.iter().flat_map(|record| &record.elements);
+        let digests = elements
+            .filter(|element| element.dataset == sks)
+            .map(|element| element.bytes.clone())
+            .collect();
+        let store = MemoryStore::new();
+        let batch = Batch {
+            realm: OPENPGP,
+            ids,
+            decide: Box::new(move |at, _| Decision::Put(records[at].clone())),
+            notes: Vec::new(),
+            premise: None,
+        };
+        store.update(batch).unwrap();
+        (store, digests)
+    }
+
+    #[test]
+    fn an_answer_is_bounded_by_what_is_written() {
+        let (store, digests) = long_when_written(3);
+        let (mut found, unknown) = find(&store, Policy::new(&Config::default()), digests).unwrap();
+        assert_eq!((found.len(), unknown.len()), (3, 0));
+        let octets = found.iter().map(|(listed, _)| listed.octets).sum();
+        assert!(octets < 10_000, "{octets}");
+        let answer = write_answer(&store, &mut found, octets).unwrap();
+        assert_eq!((found.len(), &answer[..4]), (1, &[0, 0, 0, 1][..]));
+        assert!((1_000_000..1_500_000).contains(&answer.len()), "{}", answer.len());
+    }
 
     #[test]
     fn questions_are_read_and_bounded() {
