@@ -284,6 +284,7 @@ fn session_ended(node: &Node, partner: &Partner, role: Role, met: Met) {
         found,
     } = met;
     let (name, differences) = (partner.name(), found.missing.len());
+    let is_whole = found.end == End::Complete;
     let error = match &found.end {
         End::Complete | End::Limit(_) => None,
         End::Fault(Fault::Wire(WireError::FrameTooLong { .. })) => {
@@ -303,9 +304,6 @@ fn session_ended(node: &Node, partner: &Partner, role: Role, met: Met) {
     let back = role == Role::Accepting && error.is_none() && partner.report().failures > 0;
     figures::count_session(name, &found.tally);
     note_parts(partner, kind, &omitted, found.refused);
-    if let Some(every) = node.first_every.filter(|_| kind.is_first() && error.is_none()) {
-        partner.note(|report| report.first_due = now() + every.as_secs());
-    }
     partner.note(|report| {
         report.dataset = Some(kind.name.to_owned());
         report.sessions += 1;
@@ -326,7 +324,8 @@ fn session_ended(node: &Node, partner: &Partner, role: Role, met: Met) {
         partner.wake.notify_one();
     }
     if kind.realm() == REALM {
-        partner.queue.add(kind, found.missing);
+        partner.queue.add(kind, found.missing, is_whole);
+        partner.settle_first(node.first_every);
     }
 }
 

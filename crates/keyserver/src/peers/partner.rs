@@ -269,12 +269,31 @@ impl Partner {
     /// Should this call be about the first generation, although both know the second? Once in so long, and sooner again if
     /// nothing came of it.
     pub(crate) fn is_first_due(&self, kinds: &Kinds, every: Option<Duration>) -> bool {
-        let offers_first = self.state().report.trees.iter().any(|tree| tree == dataset::FIRST_TREE);
-        if every.is_none() || !offers_first || !self.is_second(kinds) || self.state().report.first_due > now() {
+        let report = self.report();
+        let offers_first = report.trees.iter().any(|tree| tree == dataset::FIRST_TREE);
+        let only = kinds.by_name(&self.config.dataset);
+        let is_common = report.filters.is_none_or(|filters| {
+            kinds
+                .by_filters(&filters)
+                .is_some_and(|kind| only.is_none_or(|only| std::ptr::eq(kind, only)))
+        });
+        if every.is_none()
+            || !offers_first
+            || !is_common
+            || !self.is_second(kinds)
+            || self.state().report.first_due > now()
+        {
             return false;
         }
         self.note(|report| report.first_due = now() + FIRST_AGAIN.as_secs());
         true
+    }
+
+    /// The next session of the first generation is due after its whole time, if all that the last one found was fetched.
+    pub(crate) fn settle_first(&self, every: Option<Duration>) {
+        if let Some(every) = every.filter(|_| self.queue.take_first_done()) {
+            self.note(|report| report.first_due = now() + every.as_secs());
+        }
     }
 
     /// What is not asked of it, or not answered.
@@ -293,15 +312,18 @@ impl Partner {
         let parts = &mut state.report.refused_parts;
         parts.retain(|part| part.until > now());
         for (prefix, code, text) in refused {
-            let (name, text) = (self.name(), status::plain(&text));
-            tracing::info!(
-                partner = name,
-                "it does not reconcile the part {prefix}: {text} (code {code})"
-            );
             if code == TOO_EXPENSIVE_NOW || parts.len() >= REFUSED_PARTS_MAX {
                 continue;
             }
+            let (name, text) = (self.name(), status::plain(&text));
+            let known = parts.len();
             parts.retain(|part| part.prefix != prefix);
+            if parts.len() == known {
+                tracing::info!(
+                    partner = name,
+                    "it does not reconcile the part {prefix}: {text} (code {code})"
+                );
+            }
             let until = now() + REFUSED_FOR.as_secs();
             parts.push(RefusedPart {
                 prefix,
@@ -478,6 +500,21 @@ mod tests {
             assert!(partner.barred().is_some());
             partner.reconsider(sks, other);
             assert!(partner.barred().is_none());
+        }
+    }
+
+    #[test]
+    fn the_first_generation_is_due_if_both_mean_the_same_by_it() {
+        let mut config = config::Config::default();
+        config.peers.datasets = ["sks", "openpgp/2"].map(str::to_owned).to_vec();
+        let kinds = Kinds::of(crate::formats::Policy::new(&config));
+        for (kind, due) in [(&dataset::HOCKEYPUCK, false), (&dataset::SKS, true)] {
+            let partner = at("127.0.0.1:1", 0.0);
+            partner.note(|report| {
+                report.trees = [dataset::SECOND.tree, dataset::FIRST_TREE].map(str::to_owned).to_vec();
+                report.filters = Some(kind.filters[0].to_owned());
+            });
+            assert_eq!(partner.is_first_due(&kinds, Some(REFUSED_FOR)), due);
         }
     }
 

@@ -2,8 +2,13 @@
 //!
 //! Each partner has a queue, filled by sessions and worked off by one task: one request at a time, with a pause
 //! between two. Batches grow as long as they succeed and shrink when they fail, so that one certificate that makes a
-//! peer stumble does not hold up the others. What comes back goes the way of every submission. What does not come, or
-//! does not become what was offered, is refused for a while.
+//! peer stumble does not hold up the others. What comes back goes the way of every submission. What does not become
+//! what was offered is refused for long, what does not come for minutes: a question that fails says little about what
+//! was asked for.
+
+mod queue;
+
+pub(crate) use queue::Queue;
 
 use super::Node;
 use super::claims::{CLAIM_LASTS, Claim};
@@ -12,30 +17,12 @@ use super::figures;
 use super::partner::Partner;
 use super::refused;
 use super::status::{Doing, Trouble};
-use crate::client::hashquery::{DigestState, FetchError, Fetched, Source};
+use crate::client::hashquery::{DigestState, FetchError, Source};
 use crate::ingest::Receipt;
 use keyrink_store::StoreError;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Notify;
-use tokio::time::Instant;
-
-/// What is to be fetched from a partner.
-#[derive(Default)]
-pub(crate) struct Queue {
-    waiting: Mutex<Waiting>,
-    filled: Notify,
-}
-
-#[derive(Default)]
-struct Waiting {
-    /// Each element, behind what has it, with how often that was asked for in vain.
-    elements: BTreeMap<(Vec<u8>, Vec<u8>), u32>,
-    kind: Option<&'static Kind>,
-    /// When the partner was asked last.
-    asked: Option<Instant>,
-}
 
 /// What to do about a part of the queue.
 enum Choice {
@@ -62,101 +49,10 @@ enum BatchError {
     Fetch(#[from] FetchError),
     #[error(transparent)]
     Store(#[from] StoreError),
-}
-
-impl Queue {
-    /// Adds what a session found. Elements of another dataset make room.
-    pub(crate) fn add(&self, kind: &'static Kind, elements: Vec<Vec<u8>>) {
-        if elements.is_empty() {
-            return;
-        }
-        let mut waiting = self.waiting();
-        if waiting.kind.is_none_or(|known| !std::ptr::eq(known, kind)) {
-            waiting.elements.clear();
-            waiting.kind = Some(kind);
-        }
-        for element in elements {
-            if waiting.elements.len() >= QUEUE_MAX {
-                break;
-            }
-            waiting.elements.entry(key(kind, &element)).or_insert(0);
-        }
-        drop(waiting);
-        self.filled.notify_one();
-    }
-
-    /// How many wait.
-    pub(crate) fn len(&self) -> usize {
-        self.waiting().elements.len()
-    }
-
-    /// Some of them, from the front.
-    fn peek(&self, count: usize) -> Option<(&'static Kind, Vec<Vec<u8>>)> {
-        let waiting = self.waiting();
-        let some: Vec<_> = waiting
-            .elements
-            .keys()
-            .take(count)
-            .map(|(_, element)| element.clone())
-            .collect();
-        Some((waiting.kind?, some)).filter(|(_, some)| !some.is_empty())
-    }
-
-    fn remove<'a>(&self, kind: &Kind, elements: impl IntoIterator<Item = &'a Vec<u8>>) {
-        let mut waiting = self.waiting();
-        for element in elements {
-            waiting.elements.remove(&key(kind, element));
-        }
-    }
-
-    fn again(&self, kind: &Kind, elements: &[Vec<u8>]) {
-        let mut waiting = self.waiting();
-        for element in elements {
-            waiting
-                .elements
-                .entry(key(kind, element))
-                .and_modify(|times| *times += 1);
-        }
-    }
-
-    /// How often it was asked for in vain.
-    fn times(&self, kind: &Kind, element: &[u8]) -> u32 {
-        self.waiting().elements.get(&key(kind, element)).copied().unwrap_or(0)
-    }
-
-    /// Those of the elements that the partner is asked for: of each certificate one, and each of those that one was asked for
-    /// in vain.
-    fn question(&self, kind: &Kind, elements: &[Vec<u8>]) -> Vec<Vec<u8>> {
-        let of_one = elements.chunk_by(|one, other| kind.subject(one) == kind.subject(other));
-        let asked = of_one.flat_map(|elements| {
-            let others = elements.iter().skip(1);
-            elements
-                .first()
-                .into_iter()
-                .chain(others.filter(|element| self.times(kind, element) > 0))
-        });
-        asked.cloned().collect()
-    }
-
-    fn clear(&self) {
-        self.waiting().elements.clear();
-    }
-
-    /// Waits until the last request is so long ago, whichever session caused it.
-    async fn keep_distance(&self, pause: Duration) {
-        let asked = self.waiting().asked;
-        if let Some(asked) = asked {
-            tokio::time::sleep_until(asked + pause).await;
-        }
-    }
-
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn key(kind: &Kind, element: &[u8]) -> (Vec<u8>, Vec<u8>) {
-    (kind.subject(element).to_vec(), element.to_vec())
+    #[error("nothing of what it says it has is in its answer")]
+    Nothing,
+    #[error("it has no time for what it was asked for")]
+    NoTime,
 }
 
 /// Works off the queue of a partner until it is none any more.
@@ -164,7 +60,7 @@ pub(crate) async fn work(node: Arc<Node>, partner: Arc<Partner>) {
     let mut removed = partner.removed.subscribe();
     loop {
         let work = async {
-            partner.queue.filled.notified().await;
+            partner.queue.filled().await;
             drain(&node, &partner).await;
         };
         tokio::select! {
@@ -177,8 +73,9 @@ pub(crate) async fn work(node: Arc<Node>, partner: Arc<Partner>) {
 
 /// Works off the queue of a partner until it is empty or nothing comes; the rest waits for the next session.
 pub(crate) async fn drain(node: &Arc<Node>, partner: &Arc<Partner>) {
-    if !is_worked_off(node, partner).await {
-        partner.queue.clear();
+    match is_worked_off(node, partner).await {
+        true => partner.settle_first(node.first_every),
+        false => partner.queue.clear(),
     }
     partner.enter(Doing::Waiting);
 }
@@ -224,6 +121,7 @@ async fn is_worked_off(node: &Arc<Node>, partner: &Arc<Partner>) -> bool {
                 let pause = match error {
                     // It is not what was asked for that it minds.
                     BatchError::Fetch(FetchError::Busy(_, pause)) => pause,
+                    BatchError::NoTime => NO_TIME_PAUSE,
                     _ => {
                         size = (size / 2).max(1);
                         AFTER_FAILURE
@@ -267,7 +165,7 @@ async fn fetch(
     source: Source,
     claim: Claim,
 ) -> Result<Came, BatchError> {
-    partner.queue.waiting().asked = Some(Instant::now());
+    partner.queue.note_request();
     partner.enter(Doing::Fetching);
     partner.note(|report| report.requests += 1);
     metrics::counter!("keyrink_peer_requests_total", "partner" => partner.name().to_owned()).increment(1);
@@ -283,7 +181,7 @@ fn fetch_blocking(
     batch: &[Vec<u8>],
 ) -> Result<Came, BatchError> {
     let mut taking = Taking::new(node, kind);
-    let asked = partner.queue.question(kind, batch);
+    let (asked, batch) = partner.queue.question(kind, batch, BATCH_MAX);
     let fetched = node
         .fetcher
         .fetch(source, &asked, |certificate| taking.take(certificate));
@@ -299,48 +197,93 @@ fn fetch_blocking(
     partner
         .queue
         .remove(kind, batch.iter().filter(|element| !stays.contains(element)));
-    match fetched {
-        Ok(fetched) => judge(node, partner, kind, (&asked, &fetched), &receipt, lacking),
-        // It failed before in the company of others, and must not keep those from being asked for with every session.
-        Err(error) => {
-            if asked.len() == 1 && !matches!(error, FetchError::Unreachable(..) | FetchError::Busy(..)) {
-                refuse(node, partner, kind, lacking, Vec::new())?;
-            }
-            Err(error.into())
+    let judged = match fetched {
+        Ok(fetched) => {
+            let states = states(kind, &asked, &fetched.states);
+            // Peers that do not say so end an answer that gets long, and leave out the rest.
+            let is_cut = states.is_empty() && fetched.octets > LONG_OCTETS && asked.len() > 1;
+            let answer = Answer {
+                states,
+                is_cut,
+                receipt,
+            };
+            judge(node, partner, kind, batch, &answer, lacking.clone())
         }
+        Err(error) => Err(error.into()),
+    };
+    let says_nothing = |error: &BatchError| {
+        use FetchError::{Busy, Unreachable};
+        matches!(
+            error,
+            BatchError::Store(_) | BatchError::NoTime | BatchError::Fetch(Unreachable(..) | Busy(..))
+        )
+    };
+    if judged.as_ref().is_err_and(|error| !says_nothing(error)) && asked.len() == 1 {
+        // It may be at fault, and must not keep others from being asked for with every session.
+        refuse(node, partner, kind, FAILED, &lacking)?;
     }
+    judged
 }
 
-/// What is to be done about elements that are still lacking after an answer.
+/// What came of a question.
+struct Answer<'a> {
+    states: BTreeMap<&'a [u8], DigestState>,
+    is_cut: bool,
+    receipt: Receipt,
+}
+
+/// The state of each element that was asked for, and by what has them that of the first: it is true of those that were not.
+fn states<'a>(kind: &Kind, asked: &'a [Vec<u8>], told: &[DigestState]) -> BTreeMap<&'a [u8], DigestState> {
+    let mut states = BTreeMap::new();
+    for (element, state) in asked.iter().zip(told) {
+        states.insert(&element[..], *state);
+        states.entry(kind.subject(element)).or_insert(*state);
+    }
+    states
+}
+
+/// What is to be done about elements of a batch that are still lacking after an answer.
 fn judge(
     node: &Node,
     partner: &Partner,
     kind: &'static Kind,
-    (asked, fetched): (&[Vec<u8>], &Fetched),
-    receipt: &Receipt,
+    batch: &[Vec<u8>],
+    answer: &Answer<'_>,
     lacking: Vec<Vec<u8>>,
 ) -> Result<Came, BatchError> {
-    let states: BTreeMap<&[u8], DigestState> = asked
-        .iter()
-        .map(|element| kind.subject(element))
-        .zip(fetched.states.iter().copied())
-        .collect();
-    let state = |element: &Vec<u8>| states.get(kind.subject(element)).copied();
-    let told_later = |element: &Vec<u8>| matches!(state(element), Some(DigestState::LeftOut | DigestState::Busy));
-    // Peers that do not say so end an answer that gets long, and leave out the rest.
-    let is_cut = states.is_empty() && fetched.octets > LONG_OCTETS && asked.len() > 1;
-    let (later, lacking): (Vec<_>, Vec<_>) = lacking
-        .into_iter()
-        .partition(|element| receipt.certificates > 0 && (is_cut || told_later(element)));
+    let Answer {
+        states,
+        is_cut,
+        receipt,
+    } = answer;
+    let state = |element: &Vec<u8>| {
+        let own = states.get(&element[..]).or_else(|| states.get(kind.subject(element)));
+        own.copied()
+    };
     let (forbidden, lacking): (Vec<_>, Vec<_>) = lacking
         .into_iter()
         .partition(|element| receipt.forbidden.contains(element));
     refused::refuse_from_everybody(&*node.store, kind.dataset, &forbidden)?;
     partner.queue.remove(kind, &forbidden);
-    let (given, kept_back) = lacking
+    let is_cut = *is_cut && receipt.certificates > 0;
+    let told_later = |element: &Vec<u8>| matches!(state(element), Some(DigestState::LeftOut | DigestState::Busy));
+    let (later, lacking): (Vec<_>, Vec<_>) = lacking.into_iter().partition(|element| is_cut || told_later(element));
+    if later.len() == batch.len() {
+        let no_time = later.iter().any(|element| state(element) == Some(DigestState::Busy));
+        return Err(if no_time {
+            BatchError::NoTime
+        } else {
+            BatchError::Nothing
+        });
+    }
+    let (given, kept_back): (Vec<_>, Vec<_>) = lacking
         .into_iter()
         .partition(|element| receipt.elements.contains(element) || state(element) == Some(DigestState::Withheld));
-    refuse(node, partner, kind, given, kept_back)?;
+    refuse(node, partner, kind, kind.refused_first, &given)?;
+    let may_again = |element: &Vec<u8>| partner.queue.times(kind, element) + 1 < ASK_MAX;
+    let (again, never): (Vec<_>, Vec<_>) = kept_back.into_iter().partition(may_again);
+    partner.queue.again(kind, &again);
+    refuse(node, partner, kind, KEPT_BACK, &never)?;
     Ok(if later.is_empty() && !is_cut {
         Came::All
     } else {
@@ -348,18 +291,14 @@ fn judge(
     })
 }
 
-/// Notes what came and is not wanted, and what did not come. The latter gets a second chance.
+/// Leaves alone, for so long the first time, what came and is not wanted, or did not come.
 fn refuse(
     node: &Node,
     partner: &Partner,
     kind: &'static Kind,
-    given: Vec<Vec<u8>>,
-    kept_back: Vec<Vec<u8>>,
+    first: Duration,
+    refused: &[Vec<u8>],
 ) -> Result<(), StoreError> {
-    let may_again = |element: &Vec<u8>| partner.queue.times(kind, element) + 1 < ASK_MAX;
-    let (again, never): (Vec<_>, Vec<_>) = kept_back.into_iter().partition(may_again);
-    partner.queue.again(kind, &again);
-    let refused = [given, never].concat();
     if refused.is_empty() {
         return Ok(());
     }
@@ -368,8 +307,8 @@ fn refuse(
         "{} elements that it offers are not asked for for a while: they did not come, or became something else here",
         refused.len()
     );
-    let count = refused::refuse(&*node.store, partner.name(), kind.dataset, kind.refused_first, &refused)?;
-    partner.queue.remove(kind, &refused);
+    let count = refused::refuse(&*node.store, partner.name(), kind.dataset, first, refused)?;
+    partner.queue.remove(kind, refused);
     partner.note(|report| report.refused = count);
     Ok(())
 }
@@ -422,8 +361,6 @@ impl<'a> Taking<'a> {
     }
 }
 
-/// As many elements as one session finds.
-const QUEUE_MAX: usize = 250_000;
 const BATCH_FIRST: usize = 10;
 const BATCH_MAX: usize = 100;
 /// How much of a queue is looked at to find a batch.
@@ -435,6 +372,12 @@ const FAILURES_MAX: u32 = 6;
 /// An answer of so many octets may have been cut: this program ends one at 64 MB, others at more.
 const LONG_OCTETS: u64 = 32 << 20;
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
+/// How long a partner is left alone that says of something that it has no time for it.
+const NO_TIME_PAUSE: Duration = Duration::from_secs(20);
+/// How long something is not asked for the first time that a question for it alone failed.
+const FAILED: Duration = Duration::from_secs(60);
+/// The same of something that did not come.
+const KEPT_BACK: Duration = Duration::from_secs(15 * 60);
 /// Octets of certificates that are verified and stored together.
 const TAKE_OCTETS: usize = 4 << 20;
 

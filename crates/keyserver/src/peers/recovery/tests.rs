@@ -6,6 +6,8 @@ use keyrink_openpgp::project::Projection;
 use keyrink_store::memory::MemoryStore;
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::sync::Mutex;
+use tokio::time::Instant;
 
 const NOTHING: &[u8] = b"HTTP/1.0 200 OK\r\nContent-Length: 6\r\n\r\n\0\0\0\0\r\n";
 
@@ -39,11 +41,34 @@ fn sks() -> &'static Kind {
     &super::super::dataset::SKS
 }
 
+fn second() -> &'static Kind {
+    &super::super::dataset::SECOND
+}
+
+/// An answer without certificates that says this of the elements asked for.
+fn told(states: &[DigestState]) -> Vec<u8> {
+    let count = (states.len() as u32).to_be_bytes().to_vec();
+    let states = states.iter().map(|state| *state as u8).collect();
+    [b"HTTP/1.0 200 OK\r\n\r\n\0\0\0\0\r\n".to_vec(), count, states].concat()
+}
+
+/// For how many seconds one element of the second generation is refused after these answers; 0 if it is not.
+async fn refused_for(answers: Vec<Vec<u8>>) -> u64 {
+    let (node, partner, _) = partner(answers, 0.01);
+    let elements = vec![vec![1; 32]];
+    partner.queue.add(second(), elements.clone(), true);
+    let _ = tokio::time::timeout(Duration::from_secs(4), drain(&node, &partner)).await;
+    let refusals = node.store.refusals(partner.name(), second().dataset, &elements);
+    let refusal = refusals.unwrap().pop();
+    assert_eq!(partner.queue.len(), usize::from(refusal.is_none()));
+    refusal.map_or(0, |refusal| refusal.until - super::super::partner::now())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sessions_that_follow_one_another_do_not_hurry_requests() {
     let (node, partner, asked) = partner(vec![NOTHING.to_vec()], None);
     for element in 1..3 {
-        partner.queue.add(sks(), vec![vec![element; 16]]);
+        partner.queue.add(sks(), vec![vec![element; 16]], true);
         drain(&node, &partner).await;
     }
     let asked = asked.lock().unwrap();
@@ -59,7 +84,7 @@ async fn fetching_in_vain_is_a_failure_that_sessions_do_not_mend() {
     let (node, partner, _) = partner(vec![refusal], 0.01);
     partner
         .queue
-        .add(sks(), (0..100).map(|element| vec![element; 16]).collect());
+        .add(sks(), (0..100).map(|element| vec![element; 16]).collect(), true);
     drain(&node, &partner).await;
     assert_eq!(partner.queue.len(), 0);
     partner.note(|report| report.failures = 0);
@@ -70,7 +95,7 @@ async fn fetching_in_vain_is_a_failure_that_sessions_do_not_mend() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_makes_a_partner_hang_up_is_refused() {
     let (node, partner, _) = partner(vec![Vec::new()], 0.01);
-    partner.queue.add(sks(), vec![vec![1; 16], vec![2; 16]]);
+    partner.queue.add(sks(), vec![vec![1; 16], vec![2; 16]], true);
     drain(&node, &partner).await;
     assert_eq!(partner.report().refused, 2);
     assert_eq!(partner.queue.len(), 0);
@@ -97,7 +122,7 @@ async fn a_partner_that_is_busy_is_asked_again_when_it_says() {
         .certs
         .remove(0);
     let digest = cert.cert.digest(Projection::Sks).unwrap().to_vec();
-    partner.queue.add(sks(), vec![digest.clone()]);
+    partner.queue.add(sks(), vec![digest.clone()], true);
     drain(&node, &partner).await;
     let asked = asked.lock().unwrap();
     let distances: Vec<_> = asked.windows(2).map(|pair| (pair[1] - pair[0]).as_secs_f64()).collect();
@@ -107,4 +132,51 @@ async fn a_partner_that_is_busy_is_asked_again_when_it_says() {
         Vec::<Vec<u8>>::new()
     );
     assert_eq!((partner.report().refused, partner.report().fetch_failures), (0, 0));
+}
+
+/// Each update is a question for one element, and a partner that restarts must not be without it for a day.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_question_that_fails_says_little_about_what_was_asked_for() {
+    let refusal = b"HTTP/1.0 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n".to_vec();
+    let cut_off = b"HTTP/1.0 200 OK\r\n\r\n\0\0\0\x01\0\0".to_vec();
+    for answer in [refusal, cut_off, Vec::new(), told(&[DigestState::LeftOut])] {
+        assert!(matches!(refused_for(vec![answer]).await, 50..=60));
+    }
+    assert!(matches!(
+        refused_for(vec![told(&[DigestState::Unknown])]).await,
+        890..=900
+    ));
+    assert!(matches!(
+        refused_for(vec![told(&[DigestState::Withheld])]).await,
+        86_390..=86_400
+    ));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_partner_that_has_no_time_for_an_element_is_asked_later() {
+    assert_eq!(refused_for(vec![told(&[DigestState::Busy])]).await, 0);
+}
+
+#[test]
+fn what_was_told_is_told_of_an_element_and_not_of_all_with_its_subject() {
+    let elements = [1, 2, 3].map(|octet| [[octet; 16], [7; 16]].concat());
+    let states = states(second(), &elements[..2], &[DigestState::Included, DigestState::LeftOut]);
+    assert_eq!(states.get(&elements[0][..]), Some(&DigestState::Included));
+    assert_eq!(states.get(&elements[1][..]), Some(&DigestState::LeftOut));
+    assert_eq!(states.get(&elements[2][16..]), Some(&DigestState::Included));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_first_generation_is_done_when_what_it_found_was_fetched() {
+    let first_due = async |answer: Vec<u8>, is_whole| {
+        let (node, partner, _) = partner(vec![answer], 0.01);
+        partner.queue.add(sks(), vec![vec![1; 16]], is_whole);
+        partner.settle_first(node.first_every);
+        assert_eq!(partner.report().first_due, 0, "it still waits");
+        drain(&node, &partner).await;
+        partner.report().first_due
+    };
+    let tomorrow = super::super::partner::now() + 86_000;
+    assert!(first_due(NOTHING.to_vec(), true).await > tomorrow);
+    assert_eq!(first_due(NOTHING.to_vec(), false).await, 0);
 }
