@@ -337,9 +337,9 @@ fn forget_pending(store: &dyn Store, done: &[Selector]) -> Result<(), StoreError
             return Ok(());
         };
         let mut left: BTreeSet<Selector> = serde_json::from_slice(&note).unwrap_or_default();
-        if !done.iter().fold(false, |some, selector| left.remove(selector) || some)
-            || store.swap_note(PENDING, Some(&note), &json(&left)?)?
-        {
+        let before = left.len();
+        left.retain(|selector| !done.contains(selector));
+        if left.len() == before || store.swap_note(PENDING, Some(&note), &json(&left)?)? {
             return Ok(());
         }
     }
