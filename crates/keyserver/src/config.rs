@@ -360,7 +360,7 @@ section! {
     "orders" => Orders {
         /// Fingerprints of those whose orders are taken; their certificates have to be stored here. None: no orders are taken.
         keys: Vec<String> = Vec::new();
-        /// Whether orders are taken that do not name this server (`hostname` in [http]) and a time, as programs made for
+        /// Whether orders are taken that do not name this server (`hostname` in `[http]`) and a time, as programs made for
         /// Hockeypuck send them. Another server that trusts the same key can be given such an order too.
         unbound: bool = true;
     }
