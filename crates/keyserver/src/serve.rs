@@ -74,7 +74,10 @@ pub fn run(arguments: &cli::Serve) -> Result<(), ServeError> {
     let served = runtime.block_on(serve(arguments, config, &store, routes, metrics));
     // Whoever waits for a partner's answer is not worth waiting for.
     runtime.shutdown_timeout(SHUTDOWN_WITHIN);
-    served.map(|peers| peers.release())
+    let peers = served?;
+    peers.release();
+    // Not left to the end of the last one that uses the store: that may be a thread that still waits for a partner.
+    Ok(store.leave()?)
 }
 
 async fn serve(
@@ -91,7 +94,7 @@ async fn serve(
     let certificate = server.certificate();
     let peers = Arc::new(Peers::start(config, Arc::clone(store))?);
     let _deriver = Deriver::start(Arc::clone(store), peers.complete())?;
-    // The thread of the signals outlives everything and must not hold the store, which gives back its lane when it is closed.
+    // The thread of the signals outlives everything and must not hold the store.
     let (arguments, runtime, known) = (arguments.clone(), Handle::current(), Arc::downgrade(&peers));
     let stop = signals::obey(move || {
         // Signals have a thread of their own; partners have their tasks here.

@@ -121,6 +121,11 @@ pub trait Store: Send + Sync {
         false
     }
 
+    /// Gives back what this process holds of a store that others share, before it ends.
+    fn leave(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// How many calls of [`Store::update`] it works on at the same time.
     fn writers(&self) -> usize {
         1

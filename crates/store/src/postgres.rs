@@ -243,6 +243,11 @@ impl Store for PostgresStore {
         true
     }
 
+    fn leave(&self) -> Result<(), StoreError> {
+        let mut lanes = self.writers.iter().map(Writer::lane);
+        lanes.try_for_each(|lane| self.pool.run(|connection| lane.release(connection)))
+    }
+
     fn writers(&self) -> usize {
         self.writers.len()
     }

@@ -238,7 +238,7 @@ impl Fleet {
         let shown = shown.collect::<Result<Vec<_>, Error>>()?;
         let (servers, partners) = shown.split_at(SERVERS);
         let first = &servers[0];
-        let equal = servers.iter().all(|tree| tree == first) && partners.iter().all(|(sum, _)| *sum == first.0);
+        let equal = servers.iter().all(|tree| tree == first) && partners.iter().all(|(sums, _)| *sums == first.0);
         Ok((!equal || first.0.is_empty()).then(|| format!("the trees differ: {shown:?}")))
     }
 
@@ -251,12 +251,16 @@ impl Fleet {
         ) {
             Ok(output) => {
                 let report = String::from_utf8_lossy(&output.stdout).into_owned();
-                let sum = report.lines().find_map(|line| line.strip_prefix("sks sum"));
-                let shown = figures(self.address(0)).map(|text| tree(&text).0).unwrap_or_default();
-                let same = sum.is_some_and(|sum| shown.rsplit(' ').next() == Some(sum.trim()));
-                (!same)
-                    .then(|| format!("the rows give {sum:?}, the tree is {shown}"))
-                    .into_iter()
+                let sums = figures(self.address(0)).map(|text| tree(&text).0).unwrap_or_default();
+                let differs = |(dataset, sum): &(&String, &String)| {
+                    let rows = report
+                        .lines()
+                        .find_map(|line| line.strip_prefix(&format!("{dataset} sum")));
+                    rows.map(str::trim) != Some(sum)
+                };
+                let wrong = sums.iter().filter(differs);
+                wrong
+                    .map(|(dataset, sum)| format!("the tree {dataset} is {sum}, not so the rows:\n{report}"))
                     .collect()
             }
             Err(error) => vec![error.to_string()],
@@ -269,16 +273,15 @@ fn figures(address: SocketAddr) -> Result<String, Error> {
     Ok(Client::new(address).get("/metrics")?.text())
 }
 
-/// The sum of a tree, and up to which changes it holds.
-fn tree(figures: &str) -> (String, Vec<String>) {
-    let lines = |name: &'static str| figures.lines().filter(move |line| line.starts_with(name));
-    let sum = lines("keyrink_tree_sum").next().unwrap_or_default().to_owned();
-    let mut seen: Vec<_> = lines("keyrink_tree_seen")
-        .filter(|line| !line.ends_with(" 0"))
-        .map(str::to_owned)
-        .collect();
+/// The sums of all trees by their datasets, and up to which changes they hold.
+fn tree(figures: &str) -> (BTreeMap<String, String>, Vec<String>) {
+    let lines = |name: &'static str| figures.lines().filter_map(move |line| line.strip_prefix(name));
+    let sums = lines("keyrink_tree_sum{dataset=\"").filter_map(|line| line.split_once("\"} "));
+    let sums = sums.map(|(dataset, sum)| (dataset.to_owned(), sum.to_owned()));
+    let seen = lines("keyrink_tree_seen").filter(|line| !line.ends_with(" 0"));
+    let mut seen: Vec<_> = seen.map(str::to_owned).collect();
     seen.sort_unstable();
-    (sum, seen)
+    (sums.collect(), seen)
 }
 
 /// Calls in a log: the partner, and the token.
