@@ -244,7 +244,7 @@ section! {
         /// How to reach the operator: the fingerprint of a certificate or an address, shown in the statistics.
         contact: Option<String> = None, example r#""operator@keys.example.org""#;
         /// Addresses and networks of proxies that are believed when they say for whom they ask. Without them everybody
-        /// behind a proxy is one client, or none if `exempt` of [throttle] holds the proxy. IPv6 without brackets.
+        /// behind a proxy is one client, or none if `exempt` of `[throttle]` holds the proxy. IPv6 without brackets.
         proxies: Vec<Network> = Vec::new();
         /// The header in which they say it, "x-forwarded-for" or "forwarded" (RFC 7239). Every one of them must write it: what
         /// clients put there counts otherwise.
@@ -322,7 +322,7 @@ section! {
 section! {
     /// How much one client may ask, which is one address, of IPv6 one network of 64 bits. Each has a bucket of tokens, and who
     /// finds too few gets 429 and a time. A lookup costs one token, a submission five and one more for some ten
-    /// milliseconds of verification. Partners that fetch have a bound of their own (`requests_per_second` in [peers]).
+    /// milliseconds of verification. Partners that fetch have a bound of their own (`requests_per_second` in `[peers]`).
     "throttle" => Throttle {
         /// Tokens that come into a bucket each second. 0: nobody is throttled.
         tokens_per_second: u32 = 20;

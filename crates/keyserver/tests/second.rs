@@ -377,9 +377,8 @@ fn lacks_nothing(peer: &Sks, digests: &Digests) -> bool {
     handed_out(&mut Client::new(peer.http()), digests) == *digests
 }
 
-/// One omits, one refuses, one drops: what differs stays as it is, and nothing is asked for again.
-#[test]
-fn different_policies_are_quiet() {
+/// A hundred ordinary certificates, fifty with too many user ids, twenty with a long one, ten with a portrait.
+fn oddities() -> Vec<u8> {
     let many_user_ids = |nth: u64| {
         let begin = Certificate::v4(nth, "large").user_id("Large");
         (0..150)
@@ -398,13 +397,19 @@ fn different_policies_are_quiet() {
             .user_attribute(&[7; 40])
             .to_bytes()
     };
-    let all = [
+    [
         generated(0..100),
         (0..50).flat_map(many_user_ids).collect(),
         (0..20).flat_map(long_user_id).collect(),
         (0..10).flat_map(portrait).collect(),
     ]
-    .concat();
+    .concat()
+}
+
+/// One omits, one refuses, one drops: what differs stays as it is, and nothing is asked for again.
+#[test]
+fn different_policies_are_quiet() {
+    let all = oddities();
     let second = "KEYRINK_PEERS_DATASETS=openpgp/2";
     let node = |address, octets: &[u8], setting: &str| {
         let node = Reconciling::new(Node::with(&[octets]), address).gossip(1);
