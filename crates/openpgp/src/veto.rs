@@ -49,25 +49,30 @@ impl Cert {
 
     /// The user ids that the owner signed, shown or not, revoked or not.
     pub fn own_user_ids(&self) -> impl Iterator<Item = &Component> {
-        let user_ids = self.components.iter().filter(|component| component.tag == tag::USER_ID);
-        user_ids.filter(|component| component.is_bound() || project::is_served_bound(component))
+        self.components.iter().filter(|component| is_own_user_id(component))
     }
 
-    /// The primary key with the owner's revocations for all time, and those user ids that are `named`, with what the owner
-    /// signed on them.
+    /// The primary key with the owner's revocations for all time, and those of the owner's user ids that are `named`, with
+    /// what the owner signed on them.
     pub fn without_all_but(&self, named: impl Fn(&Component) -> bool) -> Self {
         let mut components = Vec::new();
         for component in &self.components {
             let mut kept = component.clone();
             match component.tag {
                 tag::PUBLIC_KEY => kept.signatures.retain(|attached| project::takes_back(&attached.facts)),
-                tag::USER_ID if named(component) => kept.signatures.retain(|attached| attached.facts.binds()),
+                tag::USER_ID if is_own_user_id(component) && named(component) => {
+                    kept.signatures.retain(|attached| attached.facts.binds())
+                }
                 _ => continue,
             }
             components.push(kept);
         }
         Self { components }
     }
+}
+
+fn is_own_user_id(component: &Component) -> bool {
+    component.tag == tag::USER_ID && (component.is_bound() || project::is_served_bound(component))
 }
 
 #[cfg(test)]
@@ -121,7 +126,9 @@ mod tests {
 
     #[test]
     fn what_is_left_of_a_vetoed_copy_tells_of_the_revocation() {
-        let left = cert(Some(true)).without_all_but(|user_id| *user_id.body == *b"b");
+        let mut cert_with_grafts = cert(Some(true));
+        cert_with_grafts.components.push(Component::new(tag::USER_ID, b"c"));
+        let left = cert_with_grafts.without_all_but(|user_id| *user_id.body != *b"a");
         assert!(left.is_taken_back());
         let lengths: Vec<_> = left.components().iter().map(|part| part.signatures.len()).collect();
         assert_eq!(lengths, [1, 1]);
