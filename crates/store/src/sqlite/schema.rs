@@ -38,15 +38,17 @@ fn open_writer_at_once(file: &Path, durability: Durability, migrations: Migratio
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(file, flags)?;
     prepare(&mut connection)?;
-    let (synchronous, cache_kib) = match durability {
-        Durability::Full => ("FULL", WRITER_CACHE_KIB),
-        Durability::Normal => ("NORMAL", BULK_CACHE_KIB),
+    // What is erased is overwritten, wherever decisions are made; loads erase nothing that was not theirs.
+    let (synchronous, cache_kib, secure_delete) = match durability {
+        Durability::Full => ("FULL", WRITER_CACHE_KIB, "ON"),
+        Durability::Normal => ("NORMAL", BULK_CACHE_KIB, "OFF"),
     };
     // The page size counts only before the first table, and before the change to WAL.
     connection.execute_batch(&format!(
         "PRAGMA page_size = {PAGE_OCTETS};
          PRAGMA synchronous = {synchronous};
          PRAGMA cache_size = -{cache_kib};
+         PRAGMA secure_delete = {secure_delete};
          PRAGMA wal_autocheckpoint = 0;"
     ))?;
     check_owner(&connection)?;

@@ -79,6 +79,24 @@ fn assert_same(store: &SqliteStore, model: &MemoryStore) {
     assert_sound(store);
 }
 
+/// A record of one page and one of many, both with a text that occurs nowhere else.
+#[test]
+fn what_is_erased_is_overwritten() {
+    let dir = TempDir::new().unwrap();
+    let store = SqliteStore::open(dir.path(), &Options::default()).unwrap();
+    let (short, long) = ("secret fox", "secret fox ".repeat(20_000));
+    put(&store, 1, short);
+    put(&store, 2, &long);
+    put(&store, 3, "red fox");
+    for number in [1, 2] {
+        change(&store, number, None).unwrap();
+    }
+    drop(store);
+    let octets = std::fs::read(dir.path().join(SqliteStore::FILE)).unwrap();
+    let has = |text: &[u8]| octets.windows(text.len()).any(|window| window == text);
+    assert!(has(b"red fox") && !has(b"secret"));
+}
+
 #[test]
 fn damaged_rows_are_mended() {
     let dir = TempDir::new().unwrap();
