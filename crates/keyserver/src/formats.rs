@@ -202,7 +202,7 @@ impl Policy {
     /// What a certificate is found by. A user id too long for the store is found by its address only, a word not at all.
     /// What users do not see, operators find by terms of other kinds.
     pub fn terms(self, cert: &Cert, veto: &Veto) -> Vec<keyrink_store::Term> {
-        let mut terms = unseen(cert, veto);
+        let mut terms = Vec::new();
         for entry in terms::entries(cert, self.words, veto) {
             match entry {
                 Entry::Key { id, fingerprint } => {
@@ -224,24 +224,33 @@ impl Policy {
         }
         terms.retain(|term| term.text.len() <= keyrink_store::Term::OCTETS_MAX);
         terms.sort();
+        let unseen = unseen(cert, &terms);
+        terms.extend(unseen);
+        terms.extend((*veto == Veto::Certificate).then(blocked));
+        terms.sort();
         terms.dedup();
         terms
     }
 }
 
-/// Terms for operators: the addresses of the owner's user ids that users do not see, and that the whole is kept from them.
-fn unseen(cert: &Cert, veto: &Veto) -> Vec<keyrink_store::Term> {
-    let shows_all = *veto == Veto::Nothing && !cert.is_taken_back();
-    let hidden = cert
-        .own_user_ids()
-        .filter(|user_id| !shows_all && (cert.is_taken_back() || !veto.leaves(user_id)));
-    let hidden = hidden.filter_map(|user_id| {
+/// Terms for operators: those addresses of the owner's user ids that none of `seen`, which are sorted, finds. Whatever rules
+/// judge by can so be found, why ever users do not see it.
+fn unseen(cert: &Cert, seen: &[keyrink_store::Term]) -> Vec<keyrink_store::Term> {
+    let unseen = cert.own_user_ids().filter_map(|user_id| {
         let text = String::from_utf8_lossy(&user_id.body).to_lowercase();
-        Some(kept_back(&self::user_id(Some(terms::email(&text)?), None)))
+        let email = terms::email(&text)?;
+        // The end is enough to tell the domain; no rule names an address of such a length.
+        let start = email.ceil_char_boundary(email.len().saturating_sub(UNSEEN_OCTETS_MAX));
+        let term = self::user_id(Some(&email[start..]), None);
+        let found = seen.get(seen.partition_point(|other| *other < term));
+        let is_seen = found.is_some_and(|found| found.kind == term.kind && found.text.starts_with(&term.text));
+        (!is_seen).then(|| kept_back(&term))
     });
-    let blocked = (*veto == Veto::Certificate).then(blocked);
-    hidden.chain(blocked).collect()
+    unseen.collect()
 }
+
+/// Octets of an address that operators find it by.
+const UNSEEN_OCTETS_MAX: usize = keyrink_store::Term::OCTETS_MAX - 1;
 
 /// The term that finds all certificates that are kept from users as a whole.
 pub fn blocked() -> keyrink_store::Term {
