@@ -9,7 +9,7 @@ use crate::acquaint::Acquaintance;
 use crate::config::Config;
 use crate::formats::{self, OPENPGP, Policy};
 use crate::lifecycle::{Action, Decide, Rules};
-use crate::peers::refused::refuse_from_everybody;
+use crate::peers::refused::{REPLACED, refuse_for_long};
 use decide::Deciding;
 use keyrink_openpgp::armor::{self, ArmorError};
 use keyrink_openpgp::cert::{Cert, Component};
@@ -26,7 +26,7 @@ use keyrink_openpgp::terms::Term;
 use keyrink_openpgp::verify;
 use keyrink_openpgp::veto::Veto;
 use keyrink_store::{Applied, Dataset, Decision, Element, Record, RecordId, Store, StoreError, Stored};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use thiserror::Error;
@@ -271,19 +271,26 @@ impl Ingest {
     }
 
     /// Stores certificates in place of what is stored under their ids; what is not stored stays so. Peers go on to offer what
-    /// was stored before: that is left alone, whoever offers it.
-    pub fn replace(&self, incoming: Vec<Incoming>) -> Result<Vec<(Fingerprint, Outcome)>, StoreError> {
+    /// was stored before: that is left alone, whoever offers it. No outcome: nothing is stored under the id.
+    pub fn replace(&self, incoming: Vec<Incoming>) -> Result<Vec<(Fingerprint, Option<Outcome>)>, StoreError> {
         let prepared = Arc::new(self.prepare(incoming)?);
         let ids: Vec<RecordId> = prepared.iter().map(|prepared| prepared.id.clone()).collect();
-        let mut old = Vec::new();
-        for stored in self.store.get(OPENPGP, &ids)?.into_iter().flatten() {
-            let cert = Cert::decode(&stored.data).ok();
-            old.extend(cert.iter().flat_map(|cert| self.policy.elements(cert, &Veto::Nothing)));
-        }
+        // What each position held as it was decided about, by the last decision.
+        let replaced: Arc<Mutex<BTreeMap<usize, Vec<Element>>>> = Arc::default();
         let decide: Arc<Decide> = {
             let (prepared, limits, policy) = (Arc::clone(&prepared), self.limits.clone(), self.policy);
+            let replaced = Arc::clone(&replaced);
             Arc::new(move |rules, at, old| {
                 let (limits, new) = (&limits, &prepared[at]);
+                let was = old.map(|old| match Cert::decode(&old.data) {
+                    Ok(cert) => policy.elements(&cert, &Veto::Nothing),
+                    Err(_) => Vec::new(),
+                });
+                let mut replaced = replaced.lock().unwrap_or_else(PoisonError::into_inner);
+                match was {
+                    Some(was) => replaced.insert(at, was),
+                    None => replaced.remove(&at),
+                };
                 let deciding = Deciding { rules, limits, policy };
                 new.set_ban(rules.judge(&new.cert).ban());
                 match new.ban().is_some() || old.is_none() {
@@ -295,12 +302,18 @@ impl Ingest {
         let applied = self.rules.update(&*self.store, &ids, &decide, &[])?;
         let current = prepared.iter().flat_map(|new| &new.record.elements);
         let current: BTreeSet<&Element> = current.collect();
-        for element in old.iter().filter(|element| !current.contains(element)) {
-            refuse_from_everybody(&*self.store, element.dataset, std::slice::from_ref(&element.bytes))?;
+        let replaced = std::mem::take(&mut *replaced.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut outcomes = Vec::new();
+        for (at, (new, applied)) in prepared.iter().zip(applied).enumerate() {
+            let outcome = replaced.contains_key(&at).then(|| new.outcome(applied));
+            let gone = replaced.get(&at).into_iter().flatten();
+            for element in gone.filter(|element| applied == Applied::Updated && !current.contains(element)) {
+                let element_alone = std::slice::from_ref(&element.bytes);
+                refuse_for_long(&*self.store, REPLACED, element.dataset, element_alone)?;
+            }
+            outcomes.push((new.cert.key().fingerprint(), outcome));
         }
-        let outcomes = prepared.iter().zip(applied);
-        let outcomes = outcomes.map(|(new, applied)| (new.cert.key().fingerprint(), new.outcome(applied)));
-        Ok(outcomes.collect())
+        Ok(outcomes)
     }
 
     /// Verifies certificates and makes their stored form, reusing verdicts of the copies in the store.

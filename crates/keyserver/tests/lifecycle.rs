@@ -17,7 +17,7 @@ use keyrink_openpgp::terms::Term;
 use keyrink_openpgp::veto::Veto;
 use keyrink_store::memory::MemoryStore;
 use keyrink_store::{Batch, Decision, RecordId, Stored};
-use keyrink_testkit::{Algorithm, Certificate, Key, Reason, hex};
+use keyrink_testkit::{Algorithm, Certificate, Key, Kind, Reason, Signature, hex};
 use std::sync::Arc;
 
 fn node() -> Ingest {
@@ -261,6 +261,71 @@ fn once_keeps_no_address() {
 }
 
 #[test]
+fn hiding_keeps_an_address_or_names_a_certificate() {
+    let ingest = node();
+    outcome(&ingest, &alice().to_bytes());
+    let once = Change {
+        once: true,
+        ..change(Some(Action::HideUid), &["alice@example.org"])
+    };
+    assert!(matches!(decide(&ingest, &once), Err(ChangeError::OnceHides)));
+    assert_eq!(by_email(&ingest, "alice@work.example"), packets(&alice().to_bytes()));
+}
+
+#[test]
+fn the_strongest_of_several_decisions_holds_and_each_is_taken_back_alone() {
+    let (ingest, cert) = (node(), alice());
+    let fingerprint = cert.fingerprint();
+    outcome(&ingest, &cert.to_bytes());
+    put(&ingest, Action::Block, &[&fingerprint]);
+    put(&ingest, Action::HideUid, &[&fingerprint]);
+    assert_eq!((elements(&ingest), by_fingerprint(&ingest, &cert)), (0, vec![]));
+    // Of these decisions each is about the certificate too.
+    for (action, what) in [(Action::Erase, "@example.org"), (Action::Erase, "@work.example")] {
+        put(&ingest, action, &[what]);
+    }
+    take_back(&ingest, "@example.org");
+    assert_eq!(outcome(&ingest, &cert.to_bytes()), Outcome::Forbidden);
+    take_back(&ingest, "@work.example");
+    assert_eq!(outcome(&ingest, &cert.to_bytes()), Outcome::Forbidden, "it is blocked");
+    assert_eq!(take_back(&ingest, &fingerprint), 2, "blocked and hidden");
+    assert_eq!(outcome(&ingest, &cert.to_bytes()), Outcome::Inserted);
+    is_sound(&ingest);
+}
+
+/// Who wants one certificate back does not allow a domain.
+#[test]
+fn a_domain_is_taken_back_by_its_name_only() {
+    let (ingest, cert) = (node(), alice());
+    outcome(&ingest, &cert.to_bytes());
+    put(&ingest, Action::Erase, &["@example.org"]);
+    assert_eq!(take_back(&ingest, &cert.fingerprint()), 1);
+    assert_eq!(outcome(&ingest, &cert.to_bytes()), Outcome::Forbidden);
+    let plain = Certificate::v4(1, "alice").user_id("Alice");
+    assert_eq!(outcome(&ingest, &plain.to_bytes()), Outcome::Inserted);
+}
+
+/// Nobody is shown these user ids, and rules judge by them.
+#[test]
+fn what_rules_judge_by_is_found() {
+    let local = Signature::new(Kind::PositiveCertification).hashed(4, &[0]);
+    let long = format!("{}@long.example", "a".repeat(3000));
+    for (what, cert) in [
+        (
+            "local@spam.example",
+            Certificate::v4(1, "local").user_id_with("local@spam.example", local),
+        ),
+        ("@long.example", Certificate::v4(1, "long").user_id(long)),
+    ] {
+        let ingest = node();
+        outcome(&ingest, &cert.to_bytes());
+        assert_eq!(put(&ingest, Action::Erase, &[what]), 1, "{what}");
+        assert_eq!(ingest.store.count(OPENPGP).unwrap(), 0);
+        is_sound(&ingest);
+    }
+}
+
+#[test]
 fn hidden_user_ids_are_neither_shown_nor_found_and_peers_keep_them() {
     let (ingest, cert) = (node(), alice());
     outcome(&ingest, &cert.to_bytes());
@@ -309,7 +374,7 @@ fn what_was_begun_is_finished_by_a_server() {
         let cert = Cert::decode(&old.unwrap().data).unwrap();
         Decision::Put(policy.record(&cert, &Veto::Nothing))
     };
-    let pending = serde_json::to_vec(&[cert.fingerprint()]).unwrap();
+    let pending = format!("{{\"{}\":1}}", cert.fingerprint()).into_bytes();
     let batch = Batch {
         realm: OPENPGP,
         ids: vec![id],
@@ -321,7 +386,7 @@ fn what_was_begun_is_finished_by_a_server() {
     assert_eq!(elements(&ingest), 1);
     finish_pending(&*ingest.store, &Rules::default(), policy).unwrap();
     assert_eq!((elements(&ingest), by_fingerprint(&ingest, &cert)), (0, vec![]));
-    assert_eq!(ingest.store.note("rules pending").unwrap(), Some(b"[]".to_vec()));
+    assert_eq!(ingest.store.note("rules pending").unwrap(), Some(b"{}".to_vec()));
     is_sound(&ingest);
 }
 

@@ -8,8 +8,9 @@ mod common;
 use common::{Node, PROGRAM, finish, get};
 use keyrink::config::Config;
 use keyrink::formats::OPENPGP;
+use keyrink::http::time::Instant;
 use keyrink::ingest::{Ingest, Outcome};
-use keyrink::lifecycle::{DECISIONS, OrderError, Orders, Verb};
+use keyrink::lifecycle::{Action, Change, DECISIONS, OrderError, Orders, Verb, entries};
 use keyrink_openpgp::armor::encode;
 use keyrink_openpgp::project::Projection;
 use keyrink_openpgp::stored::write_projection;
@@ -127,6 +128,43 @@ fn a_replaced_certificate_has_what_the_order_says() {
     let unknown = self::text(Verb::Replace, "", &Certificate::v4(3, "new").user_id("New"));
     let error = obey(&orders, Verb::Replace, &unknown, &sign(&unknown)).unwrap_err();
     assert!(matches!(error, OrderError::Unknown(_)), "{error}");
+}
+
+/// What could not be done is neither spent nor said to be done.
+#[test]
+fn an_order_that_failed_may_be_given_again() {
+    let orders = server(true);
+    let ingest = &orders.ingest;
+    let decide = |action| {
+        let change = Change {
+            action,
+            selectors: vec![alice().fingerprint().parse().unwrap()],
+            once: false,
+            reason: "because".into(),
+            by: "a test".into(),
+            time: Instant(NOW),
+            order: None,
+        };
+        change.make(&*ingest.store, &ingest.rules, ingest.policy).unwrap();
+    };
+    let logged = || {
+        let mut count = 0;
+        entries(&*ingest.store, &mut |entry| {
+            count += usize::from(entry.action == "replace")
+        })
+        .unwrap();
+        count
+    };
+    let text = text(Verb::Replace, &bound(), &alice());
+    decide(Some(Action::Block));
+    let error = obey(&orders, Verb::Replace, &text, &sign(&text)).unwrap_err();
+    assert!(matches!(error, OrderError::Refused(..)), "{error}");
+    assert_eq!(logged(), 0);
+    decide(None);
+    assert_eq!(obey(&orders, Verb::Replace, &text, &sign(&text)).unwrap(), 1);
+    let error = obey(&orders, Verb::Replace, &text, &sign(&text)).unwrap_err();
+    assert!(matches!(error, OrderError::Replayed), "{error}");
+    assert_eq!(logged(), 1);
 }
 
 #[test]

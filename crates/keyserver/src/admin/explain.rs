@@ -79,7 +79,7 @@ fn stored(store: &dyn Store, rules: &RuleSet, what: &str) -> Result<Vec<Cert>, A
         Cert::decode(&stored.data).map_err(damaged)
     });
     let certs: Vec<Cert> = certs.collect::<Result<_, _>>()?;
-    let rule = || rules.get(&what.parse().ok()?).filter(|_| certs.is_empty());
+    let rule = || rules.about(&what.parse().ok()?).first().filter(|_| certs.is_empty());
     match rule() {
         Some(rule) => Err(AdminError::Ruled(ruled(rule))),
         None if certs.is_empty() => Err(unknown()),
@@ -97,7 +97,7 @@ fn ruled(rule: &Rule) -> String {
 fn write(out: &mut dyn Write, cert: &Cert, policy: Policy, rules: &RuleSet) -> io::Result<()> {
     writeln!(out, "certificate {}", cert.key().fingerprint())?;
     let judgement = rules.judge(cert);
-    for rule in judgement.rules.iter().filter_map(|selector| rules.get(selector)) {
+    for rule in judgement.rules.iter().flat_map(|selector| rules.about(selector)) {
         writeln!(out, "rule: {}", ruled(rule))?;
     }
     for family in FAMILIES {

@@ -10,12 +10,13 @@ use super::{Action, DECISIONS, Entry, Kind, Rule, RuleSet, Selector, id};
 use crate::acquaint::Acquaintance;
 use crate::formats::{Policy, hexadecimal};
 use crate::http::time::Instant;
-use crate::peers::refused::EVERYBODY;
+use crate::peers::refused;
 use keyrink_openpgp::cert::Cert;
 use keyrink_openpgp::crypto::digest::sha256;
 use keyrink_store::{Batch, Decision, Record, RecordId, Store, StoreError, Stored};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use thiserror::Error;
 
 /// A decision of the operator.
@@ -49,12 +50,16 @@ pub enum ChangeError {
     /// The order was carried out before.
     #[error("this order was carried out before: sign a new one")]
     Replayed,
+    /// It would hide more than it names.
+    #[error("`--once` keeps no address, so it cannot be told later which user ids are hidden: leave it out")]
+    OnceHides,
 }
 
 impl Change {
     /// Makes the change; the number of stored certificates that it was about.
     pub fn make(&self, store: &dyn Store, rules: &Rules, policy: Policy) -> Result<u64, ChangeError> {
         match self.action {
+            Some(Action::HideUid) if self.once => Err(ChangeError::OnceHides),
             Some(action) => self.put(store, rules, policy, action),
             None => self.take_back(store, rules, policy),
         }
@@ -99,26 +104,39 @@ impl Change {
 
     fn take_back(&self, store: &dyn Store, rules: &Rules, policy: Policy) -> Result<u64, ChangeError> {
         let known = RuleSet::read(&*store.snapshot()?)?;
-        let mut gone = BTreeSet::new();
-        for selector in &self.selectors {
-            let rule = known
-                .get(selector)
-                .ok_or_else(|| ChangeError::NoRule(selector.clone()))?;
-            let together = known
-                .iter()
-                .filter(|other| other.decision.is_some() && other.decision == rule.decision);
-            gone.extend(together.map(|rule| rule.selector.clone()));
-            gone.insert(selector.clone());
-        }
-        let gone: Vec<Selector> = gone.into_iter().collect();
+        let gone = self.taken_back(&known)?;
         let mut entries = self.entries(gone.len() as u64);
         for part in gone.chunks(RULES_AT_ONCE) {
-            let rows = part.iter().map(|selector| (rule_id(selector), None)).collect();
-            write(store, rules, part, rows, std::mem::take(&mut entries), self.order)?;
-            follow(store, rules, policy, part)?;
+            let written = Writing {
+                selectors: part.iter().map(|rule| rule.selector.clone()).collect(),
+                rows: part
+                    .iter()
+                    .map(|rule| Ok((rule_id(rule)?, None)))
+                    .collect::<Result<_, StoreError>>()?,
+                entries: std::mem::take(&mut entries),
+                order: self.order,
+                allows: true,
+            };
+            let followed = written.write(store, rules)?;
+            follow(store, rules, policy, &followed)?;
         }
-        store.trim_refusals(EVERYBODY, 0)?;
         Ok(gone.len() as u64)
+    }
+
+    /// The rules that this takes back: all about what it names, with all that came of the same decisions. A decision about an
+    /// address or a domain that it does not name holds on: of that, only what is about the named goes.
+    fn taken_back<'a>(&self, known: &'a RuleSet) -> Result<Vec<&'a Rule>, ChangeError> {
+        let names = |rule: &Rule| self.selectors.contains(&rule.selector);
+        if let Some(unknown) = self.selectors.iter().find(|selector| known.about(selector).is_empty()) {
+            return Err(ChangeError::NoRule(unknown.clone()));
+        }
+        let named = self.selectors.iter().flat_map(|selector| known.about(selector));
+        let mut decisions: BTreeSet<&str> = named.filter_map(|rule| rule.decision.as_deref()).collect();
+        for other in known.iter().filter(|rule| rule.selector.is_open() && !names(rule)) {
+            other.decision.as_deref().map(|decision| decisions.remove(decision));
+        }
+        let together = |rule: &Rule| rule.decision.as_deref().is_some_and(|of| decisions.contains(of));
+        Ok(known.iter().filter(|rule| names(rule) || together(rule)).collect())
     }
 
     fn entries(&self, certificates: u64) -> Vec<Entry> {
@@ -149,11 +167,16 @@ pub(super) fn put_rules(
     entries: Vec<Entry>,
     order: Option<[u8; 32]>,
 ) -> Result<(), ChangeError> {
-    let rows = made.iter().map(|rule| Ok((rule_id(&rule.selector), Some(json(rule)?))));
-    let rows = rows.collect::<Result<Vec<_>, StoreError>>()?;
-    let selectors: Vec<Selector> = made.iter().map(|rule| rule.selector.clone()).collect();
-    write(store, rules, &selectors, rows, entries, order)?;
-    Ok(follow(store, rules, policy, &selectors)?)
+    let rows = made.iter().map(|rule| Ok((rule_id(rule)?, Some(json(rule)?))));
+    let written = Writing {
+        selectors: made.iter().map(|rule| rule.selector.clone()).collect(),
+        rows: rows.collect::<Result<_, StoreError>>()?,
+        entries,
+        order,
+        allows: false,
+    };
+    let followed = written.write(store, rules)?;
+    Ok(follow(store, rules, policy, &followed)?)
 }
 
 /// Makes rules that some list holds, and notes who brought it; how many there were.
@@ -168,8 +191,6 @@ pub fn import(
     for part in list.chunks(RULES_AT_ONCE) {
         put_rules(store, rules, policy, part, std::mem::take(&mut entries), None)?;
     }
-    // Some of them may allow what others did not.
-    store.trim_refusals(EVERYBODY, 0)?;
     Ok(list.len() as u64)
 }
 
@@ -196,7 +217,7 @@ pub fn finish_pending(store: &dyn Store, rules: &Rules, policy: Policy) -> Resul
         return Ok(());
     }
     tracing::info!("what is stored follows {} changed rules", pending.len());
-    follow(store, rules, policy, &pending.into_iter().collect::<Vec<_>>())
+    follow(store, rules, policy, &pending)
 }
 
 /// Decides about a record that the rules, or what is derived from it, may have changed for.
@@ -219,57 +240,79 @@ pub(crate) fn derive(
     }
 }
 
-/// Lets every record that one of `selectors` selects follow the rules.
-fn follow(store: &dyn Store, rules: &Rules, policy: Policy, selectors: &[Selector]) -> Result<(), StoreError> {
-    candidates(store, selectors, &mut |ids| {
+/// Lets every record that one of these selects follow the rules.
+fn follow(store: &dyn Store, rules: &Rules, policy: Policy, pending: &Pending) -> Result<(), StoreError> {
+    let selectors: Vec<Selector> = pending.keys().cloned().collect();
+    candidates(store, &selectors, &mut |ids| {
         let decide: Arc<super::rules::Decide> = Arc::new(move |rules, _, stored| derive(rules, stored, policy, None));
         rules.update(store, ids, &decide, &[]).map(drop)
     })?;
-    forget_pending(store, selectors)
+    forget_pending(store, pending)
 }
 
-/// Writes rows of rules with what goes with them: `selectors` are yet to be followed.
-fn write(
-    store: &dyn Store,
-    rules: &Rules,
-    selectors: &[Selector],
+/// Rows of rules to be written, with what goes with them.
+struct Writing {
+    /// Yet to be followed.
+    selectors: Vec<Selector>,
     rows: Vec<(RecordId, Option<Vec<u8>>)>,
+    /// They come with the first part of a decision only, and so does its order.
     entries: Vec<Entry>,
     order: Option<[u8; 32]>,
-) -> Result<(), ChangeError> {
-    let mut rows = rows;
-    for (at, entry) in entries.iter().enumerate() {
-        rows.push((entry_id(entry, at)?, Some(json(entry)?)));
-    }
-    // The entries come with the first part of a decision only, and so does its order.
-    let spent = order
-        .filter(|_| !entries.is_empty())
-        .map(|order| Kind::Spent.id(&order));
-    rows.extend(spent.iter().map(|id| (id.clone(), Some(Vec::new()))));
-    let rows = Arc::new(rows);
-    rules.change(store, |_| {
-        let spent = spent
-            .as_ref()
-            .map(|id| store.get(DECISIONS, std::slice::from_ref(id)))
-            .transpose()?;
-        if spent.is_some_and(|found| found.iter().any(Option::is_some)) {
-            return Err(ChangeError::Replayed);
+    /// Something may be wanted that was not: what is refused for the sake of the rules of before is forgotten.
+    allows: bool,
+}
+
+impl Writing {
+    /// What is yet to follow.
+    fn write(self, store: &dyn Store, rules: &Rules) -> Result<Pending, ChangeError> {
+        let mut rows = self.rows;
+        for (at, entry) in self.entries.iter().enumerate() {
+            rows.push((entry_id(entry, at)?, Some(json(entry)?)));
         }
-        let mut waiting = pending(store)?;
-        waiting.extend(selectors.iter().cloned());
-        let rows = Arc::clone(&rows);
-        Ok(Batch {
-            realm: DECISIONS,
-            ids: rows.iter().map(|(id, _)| id.clone()).collect(),
-            decide: Box::new(move |at, _| row(rows[at].1.clone())),
-            notes: vec![(PENDING.to_owned(), Some(json(&waiting)?))],
-            premise: None,
-        })
-    })?;
-    if spent.is_some() {
-        forget_spent(store)?;
+        let order = self.order.filter(|_| !self.entries.is_empty());
+        rows.extend(order.iter().map(|order| (Kind::Spent.id(order), Some(Vec::new()))));
+        let (rows, selectors, allows) = (Arc::new(rows), self.selectors, self.allows);
+        let version = AtomicU64::new(0);
+        let forgotten = refused::everybody(store)?;
+        rules.change(store, |rules| {
+            if let Some(order) = order
+                && is_spent(store, order)?
+            {
+                return Err(ChangeError::Replayed);
+            }
+            version.store(rules.next_version(), Ordering::Relaxed);
+            let mut waiting = pending(store)?;
+            waiting.extend(
+                selectors
+                    .iter()
+                    .map(|selector| (selector.clone(), rules.next_version())),
+            );
+            let mut notes = vec![(PENDING.to_owned(), Some(json(&waiting)?))];
+            notes.extend(allows.then(|| refused::forget_everybody(rules.next_version())));
+            let rows = Arc::clone(&rows);
+            Ok(Batch {
+                realm: DECISIONS,
+                ids: rows.iter().map(|(id, _)| id.clone()).collect(),
+                decide: Box::new(move |at, _| row(rows[at].1.clone())),
+                notes,
+                premise: None,
+            })
+        })?;
+        if allows {
+            store.trim_refusals(&forgotten, 0)?;
+        }
+        if order.is_some() {
+            forget_spent(store)?;
+        }
+        let version = version.into_inner();
+        Ok(selectors.into_iter().map(|selector| (selector, version)).collect())
     }
-    Ok(())
+}
+
+/// Was this order carried out?
+pub(super) fn is_spent(store: &dyn Store, order: [u8; 32]) -> Result<bool, StoreError> {
+    let found = store.get(DECISIONS, &[Kind::Spent.id(&order)])?;
+    Ok(found.iter().any(Option::is_some))
 }
 
 /// Forgets orders that would not be accepted any more.
@@ -307,8 +350,8 @@ fn row(data: Option<Vec<u8>>) -> Decision {
     })
 }
 
-fn rule_id(selector: &Selector) -> RecordId {
-    Kind::Rule.id(selector.to_string().as_bytes())
+fn rule_id(rule: &Rule) -> Result<RecordId, StoreError> {
+    Ok(Kind::Rule.id(&json(&rule.key())?))
 }
 
 /// In the order in which they are made, also within a second.
@@ -323,29 +366,32 @@ fn json(value: &impl serde::Serialize) -> Result<Vec<u8>, StoreError> {
     serde_json::to_vec(value).map_err(|error| StoreError::Invalid(error.to_string()))
 }
 
-/// Selectors of rules that what is stored does not follow yet.
-fn pending(store: &dyn Store) -> Result<BTreeSet<Selector>, StoreError> {
+/// Selectors of rules that what is stored does not follow yet, with the version of the rules that changed last for each.
+type Pending = BTreeMap<Selector, u64>;
+
+fn pending(store: &dyn Store) -> Result<Pending, StoreError> {
     let note = store.note(PENDING)?;
     Ok(note
         .and_then(|note| serde_json::from_slice(&note).ok())
         .unwrap_or_default())
 }
 
-fn forget_pending(store: &dyn Store, done: &[Selector]) -> Result<(), StoreError> {
+/// Forgets what was followed, unless there was another change of it meanwhile.
+fn forget_pending(store: &dyn Store, done: &Pending) -> Result<(), StoreError> {
     loop {
         let Some(note) = store.note(PENDING)? else {
             return Ok(());
         };
-        let mut left: BTreeSet<Selector> = serde_json::from_slice(&note).unwrap_or_default();
-        let before = left.len();
-        left.retain(|selector| !done.contains(selector));
-        if left.len() == before || store.swap_note(PENDING, Some(&note), &json(&left)?)? {
+        let mut left: Pending = serde_json::from_slice(&note).unwrap_or_default();
+        let count = left.len();
+        left.retain(|selector, version| done.get(selector) != Some(&*version));
+        if left.len() == count || store.swap_note(PENDING, Some(&note), &json(&left)?)? {
             return Ok(());
         }
     }
 }
 
-/// Holds a list of selectors.
+/// Holds [`Pending`].
 const PENDING: &str = "rules pending";
 /// How long an order is remembered: until its signature is too old, even if it was made by a clock that is ahead.
 const SPENT_SECS: u64 = 4 * super::WINDOW_SECS;

@@ -140,17 +140,13 @@ impl Orders {
         let fingerprints: Vec<Fingerprint> = keyring.certs.iter().map(|new| new.cert.key().fingerprint()).collect();
         for fingerprint in &fingerprints {
             let id = RecordId::new(fingerprint.as_bytes());
-            if !id.is_some_and(|id| self.stored(&id).is_ok_and(|found| found.is_some())) {
-                return Err(OrderError::Unknown(*fingerprint));
-            }
+            let found = id.map(|id| self.stored(&id)).transpose()?.flatten();
+            found.ok_or(OrderError::Unknown(*fingerprint))?;
         }
         let change = self.change(&fingerprints, &terms, &signed);
         match verb {
             Verb::Delete => drop(change.make(&*self.ingest.store, &self.ingest.rules, self.ingest.policy)?),
-            Verb::Replace => {
-                note(&self.ingest, &change)?;
-                self.replace(keyring)?;
-            }
+            Verb::Replace => self.replace(keyring, &change)?,
         }
         Ok(fingerprints)
     }
@@ -215,21 +211,35 @@ impl Orders {
         }
     }
 
-    fn replace(&self, keyring: Keyring) -> Result<(), OrderError> {
+    /// What was done is noted, and with it that the order is spent; what was not done, not. Two who bring the same order at
+    /// once may both do it, which is the same as doing it once.
+    fn replace(&self, keyring: Keyring, change: &Change) -> Result<(), OrderError> {
+        if change
+            .order
+            .map_or(Ok(false), |order| change::is_spent(&*self.ingest.store, order))?
+        {
+            return Err(OrderError::Replayed);
+        }
+        let (mut done, mut failed) = (Vec::new(), None);
         for (fingerprint, outcome) in self.ingest.replace(keyring.certs)? {
+            let refused = |reason| OrderError::Refused(fingerprint, reason);
             match outcome {
-                Outcome::Forbidden => return Err(OrderError::Refused(fingerprint, crate::ingest::FORBIDDEN)),
-                Outcome::TooLarge => return Err(OrderError::Refused(fingerprint, crate::ingest::TOO_LARGE)),
-                _ => {}
+                None => failed = Some(OrderError::Unknown(fingerprint)),
+                Some(Outcome::Forbidden) => failed = Some(refused(crate::ingest::FORBIDDEN)),
+                Some(Outcome::TooLarge) => failed = Some(refused(crate::ingest::TOO_LARGE)),
+                Some(_) => done.push(Selector::Fingerprint(fingerprint.as_bytes().to_vec())),
             }
         }
-        Ok(())
+        if !done.is_empty() {
+            note(&self.ingest, change, &done)?;
+        }
+        failed.map_or(Ok(()), Err)
     }
 }
 
-/// Notes that an order to replace was carried out.
-fn note(ingest: &Ingest, change: &Change) -> Result<(), ChangeError> {
-    let entries = change.selectors.iter().map(|selector| Entry {
+/// Notes that an order to replace was carried out for these.
+fn note(ingest: &Ingest, change: &Change, done: &[Selector]) -> Result<(), ChangeError> {
+    let entries = done.iter().map(|selector| Entry {
         time: change.time,
         by: change.by.clone(),
         action: "replace".to_owned(),
@@ -287,7 +297,7 @@ impl From<ChangeError> for OrderError {
         match error {
             ChangeError::Replayed => Self::Replayed,
             ChangeError::Store(error) => Self::Store(error),
-            ChangeError::NoRule(_) => Self::Store(StoreError::Invalid(error.to_string())),
+            ChangeError::NoRule(_) | ChangeError::OnceHides => Self::Store(StoreError::Invalid(error.to_string())),
         }
     }
 }

@@ -71,20 +71,44 @@ pub struct Rule {
     pub decision: Option<String>,
 }
 
-impl Selector {
-    /// The selectors that select a user id by its text.
-    pub(super) fn of_user_id(body: &[u8]) -> Vec<Self> {
+/// The address in a user id, in lower case, as rules see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Address(String);
+
+impl Address {
+    /// The address of a user id.
+    pub(super) fn of(body: &[u8]) -> Option<Self> {
         let text = String::from_utf8_lossy(body).to_lowercase();
-        let Some((email, (_, domain))) = terms::email(&text).and_then(|email| Some((email, email.rsplit_once('@')?)))
-        else {
-            return Vec::new();
-        };
-        let below = domain.char_indices().filter(|(_, c)| *c == '.');
-        let mut all = vec![Self::Email(email.to_owned()), Self::Domain(domain.to_owned())];
-        all.extend(below.map(|(at, _)| Self::Domain(domain[at..].to_owned())));
-        all
+        terms::email(&text).map(|email| Self(email.to_owned()))
     }
 
+    /// The whole, if a rule can name it.
+    pub(super) fn email(&self) -> Option<&str> {
+        Some(&*self.0).filter(|email| email.len() <= ADDRESS_OCTETS_MAX)
+    }
+
+    /// The domains by which rules select it: its own, and, with a dot before them, all that it is below. Slices of one text,
+    /// and few: whoever makes user ids chooses how many labels there are.
+    pub(super) fn domains(&self) -> impl Iterator<Item = &str> {
+        let domain = self.0.rsplit_once('@').map_or("", |(_, domain)| domain);
+        let domain = Some(domain).filter(|domain| domain.len() <= DOMAIN_OCTETS_MAX);
+        let above = domain.into_iter().flat_map(|domain| {
+            let dots = domain.match_indices('.');
+            dots.map(move |(at, _)| &domain[at..])
+        });
+        domain.into_iter().chain(above)
+    }
+}
+
+impl Rule {
+    /// What tells it from all others. What another decision says about the same certificates is another rule, and so is what
+    /// is more or less than this: none takes the place of another unawares.
+    pub(super) fn key(&self) -> (&Selector, Action, Option<&str>) {
+        (&self.selector, self.action, self.decision.as_deref())
+    }
+}
+
+impl Selector {
     /// It may select more than one certificate, later ones too.
     pub fn is_open(&self) -> bool {
         matches!(self, Self::Email(_) | Self::Domain(_))
@@ -100,6 +124,7 @@ impl FromStr for Selector {
         if let Some(domain) = typed.strip_prefix('@') {
             let labels = domain.strip_prefix('.').unwrap_or(domain).split('.');
             let sound = labels.into_iter().all(|label| !label.is_empty()) && is_plain(domain);
+            let sound = sound && domain.len() <= DOMAIN_OCTETS_MAX;
             return sound.then(|| Self::Domain(domain.to_owned())).ok_or_else(wrong);
         }
         if let Some((local, domain)) = typed.rsplit_once('@') {
@@ -125,6 +150,9 @@ fn is_plain(text: &str) -> bool {
 
 /// No user id with a longer address is found by it.
 const ADDRESS_OCTETS_MAX: usize = 1024;
+/// No address in a longer domain is selected by it: the longest name that the domain name system has (RFC 1035, section
+/// 2.3.4).
+const DOMAIN_OCTETS_MAX: usize = 253;
 
 impl fmt::Display for Selector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -192,13 +220,22 @@ mod tests {
 
     #[test]
     fn a_user_id_is_selected_by_its_address_and_domains() {
-        let all = Selector::of_user_id(b"Alice <Alice@Mail.Example.org>");
-        let all: Vec<_> = all.iter().map(Selector::to_string).collect();
-        assert_eq!(
-            all,
-            ["alice@mail.example.org", "@mail.example.org", "@.example.org", "@.org"]
-        );
-        assert_eq!(Selector::of_user_id(b"Alice"), []);
+        let address = Address::of(b"Alice <Alice@Mail.Example.org>").unwrap();
+        assert_eq!(address.email(), Some("alice@mail.example.org"));
+        let domains: Vec<_> = address.domains().collect();
+        assert_eq!(domains, ["mail.example.org", ".example.org", ".org"]);
+        assert_eq!(Address::of(b"Alice"), None);
+    }
+
+    #[test]
+    fn an_address_of_dots_is_in_few_domains() {
+        let of = |dots: usize| Address::of(format!("a@{}", ".".repeat(dots)).as_bytes()).unwrap();
+        assert_eq!((of(16_000).domains().count(), of(16_000).email()), (0, None));
+        let longest = of(DOMAIN_OCTETS_MAX);
+        assert_eq!(longest.domains().count(), 1 + DOMAIN_OCTETS_MAX);
+        // All of them are parts of one text.
+        let range = longest.0.as_bytes().as_ptr_range();
+        assert!(longest.domains().all(|domain| range.contains(&domain.as_ptr())));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The rules that hold, what they say about a certificate, and writing that is tied to them.
 
+use super::rule::Address;
 use super::{Action, DECISIONS, Kind, Rule, Selector};
 use crate::http::time::Instant;
 use keyrink_openpgp::cert::{Cert, Component};
@@ -12,7 +13,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// All rules at some moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RuleSet {
-    rules: BTreeMap<Selector, Rule>,
+    /// All about the same together, the strongest first.
+    rules: BTreeMap<Selector, Vec<Rule>>,
+    /// The domains that there are rules about, to be looked up by parts of an address.
+    domains: BTreeSet<String>,
     /// Value of the note that changes with every rule.
     version: Vec<u8>,
 }
@@ -55,7 +59,7 @@ impl RuleSet {
             let mut count = 0;
             for stored in rules {
                 let rule: Rule = read(stored)?;
-                set.rules.insert(rule.selector.clone(), rule);
+                set.add(rule);
                 count += 1;
             }
             match page.last() {
@@ -67,20 +71,34 @@ impl RuleSet {
 
     /// These rules alone, as if there were no others.
     pub fn of(rules: impl IntoIterator<Item = Rule>) -> Self {
-        Self {
-            rules: rules.into_iter().map(|rule| (rule.selector.clone(), rule)).collect(),
-            version: Vec::new(),
+        let mut set = Self::default();
+        rules.into_iter().for_each(|rule| set.add(rule));
+        set
+    }
+
+    fn add(&mut self, rule: Rule) {
+        if let Selector::Domain(domain) = &rule.selector {
+            self.domains.insert(domain.clone());
         }
+        let others = self.rules.entry(rule.selector.clone()).or_default();
+        let at = others.partition_point(|other| other.key() > rule.key());
+        others.insert(at, rule);
     }
 
     /// All of them, in order of their selectors.
     pub fn iter(&self) -> impl Iterator<Item = &Rule> {
-        self.rules.values()
+        self.rules.values().flatten()
     }
 
-    /// The rule about just this.
-    pub fn get(&self, selector: &Selector) -> Option<&Rule> {
-        self.rules.get(selector)
+    /// The rules about just this, the strongest first.
+    pub fn about(&self, selector: &Selector) -> &[Rule] {
+        self.rules.get(selector).map_or(&[], Vec::as_slice)
+    }
+
+    /// The version that the next change of them makes.
+    pub(super) fn next_version(&self) -> u64 {
+        let number = self.version.as_slice().try_into().map_or(0, u64::from_be_bytes);
+        number.wrapping_add(1)
     }
 
     /// How many there are of each action.
@@ -104,22 +122,32 @@ impl RuleSet {
             Selector::Fingerprint(key.fingerprint().as_bytes().to_vec()),
             Selector::KeyId(key.key_id().0),
         ];
-        for rule in whole.iter().filter_map(|selector| self.get(selector)) {
+        for rule in whole.iter().flat_map(|selector| self.about(selector)) {
             judgement.take(rule, cert.own_user_ids());
         }
         for user_id in cert.own_user_ids() {
-            let selectors = Selector::of_user_id(&user_id.body);
-            for rule in selectors.iter().filter_map(|selector| self.get(selector)) {
+            for rule in self.about_user_id(user_id) {
                 judgement.take(rule, std::iter::once(user_id));
             }
         }
         judgement
     }
 
+    /// The rules that select this user id. Nothing is copied but what they name.
+    fn about_user_id(&self, user_id: &Component) -> Vec<&Rule> {
+        let Some(address) = Address::of(&user_id.body) else {
+            return Vec::new();
+        };
+        let domains = address.domains().filter_map(|domain| self.domains.get(domain));
+        let domains = domains.map(|domain| Selector::Domain(domain.clone()));
+        let email = address.email().map(|email| Selector::Email(email.to_owned()));
+        let selectors = email.into_iter().chain(domains);
+        selectors.flat_map(|selector| self.about(&selector)).collect()
+    }
+
     /// Does a rule select this user id?
     pub(crate) fn selects(&self, user_id: &Component) -> bool {
-        let mut selectors = Selector::of_user_id(&user_id.body).into_iter();
-        selectors.any(|selector| self.rules.contains_key(&selector))
+        !self.about_user_id(user_id).is_empty()
     }
 }
 
@@ -212,8 +240,7 @@ impl Rules {
     ) -> Result<Vec<Applied>, E> {
         let applied = self.tied::<E>(store, |rules| {
             let mut batch = make(rules)?;
-            let number = rules.version.as_slice().try_into().map_or(0, u64::from_be_bytes);
-            let next = number.wrapping_add(1).to_be_bytes();
+            let next = rules.next_version().to_be_bytes();
             batch.notes.push((NOTE.to_owned(), Some(next.to_vec())));
             batch.premise = Some((NOTE.to_owned(), rules.version.clone()));
             Ok(batch)

@@ -1,5 +1,6 @@
 //! Finding what rules select among what is stored.
 
+use super::rule::Address;
 use super::{Action, Rule, RuleSet, Selector, id};
 use crate::formats::{self, OPENPGP};
 use crate::http::time::Instant;
@@ -65,9 +66,12 @@ pub(super) fn candidates(
             found_by(store, &term, visit)?;
         }
     }
-    let domains: BTreeSet<&Selector> = selectors
+    let domains: BTreeSet<&str> = selectors
         .iter()
-        .filter(|selector| matches!(selector, Selector::Domain(_)))
+        .filter_map(|selector| match selector {
+            Selector::Domain(domain) => Some(domain.as_str()),
+            _ => None,
+        })
         .collect();
     if domains.is_empty() {
         return Ok(());
@@ -99,7 +103,7 @@ fn found_by(
 /// alone.
 fn in_domains(
     store: &dyn Store,
-    domains: &BTreeSet<&Selector>,
+    domains: &BTreeSet<&str>,
     visit: &mut dyn FnMut(&[RecordId]) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
     let snapshot = store.snapshot()?;
@@ -111,11 +115,8 @@ fn in_domains(
             let page = snapshot.terms(OPENPGP, after.as_ref(), TERMS_AT_ONCE)?;
             let of_kind = page.iter().take_while(|(term, _)| term.kind == kind);
             for (term, holder) in of_kind {
-                let email = formats::email_of(term);
-                let selectors = email
-                    .map(|email| Selector::of_user_id(email.as_bytes()))
-                    .unwrap_or_default();
-                if selectors.iter().any(|selector| domains.contains(selector)) {
+                let address = formats::email_of(term).and_then(|email| Address::of(email.as_bytes()));
+                if address.is_some_and(|address| address.domains().any(|domain| domains.contains(domain))) {
                     ids.push(holder.clone());
                 }
                 if ids.len() >= IDS_AT_ONCE {

@@ -180,6 +180,8 @@ fn fetch_blocking(
     source: &Source,
     batch: &[Vec<u8>],
 ) -> Result<Came, BatchError> {
+    // Before the rules say what is forbidden.
+    let everybody = refused::everybody(&*node.store)?;
     let mut taking = Taking::new(node, kind);
     let (asked, batch) = partner.queue.question(kind, batch, BATCH_MAX);
     let fetched = node
@@ -193,6 +195,10 @@ fn fetch_blocking(
     });
     figures::count_certificates(partner.name(), kind, receipt.certificates, receipt.needless);
     let lacking = node.store.lacking(kind.dataset, batch)?;
+    let (forbidden, lacking): (Vec<_>, Vec<_>) = lacking
+        .into_iter()
+        .partition(|element| receipt.forbidden.contains(element));
+    refused::refuse_for_long(&*node.store, &everybody, kind.dataset, &forbidden)?;
     let stays: BTreeSet<&Vec<u8>> = lacking.iter().collect();
     partner
         .queue
@@ -260,11 +266,6 @@ fn judge(
         let own = states.get(&element[..]).or_else(|| states.get(kind.subject(element)));
         own.copied()
     };
-    let (forbidden, lacking): (Vec<_>, Vec<_>) = lacking
-        .into_iter()
-        .partition(|element| receipt.forbidden.contains(element));
-    refused::refuse_from_everybody(&*node.store, kind.dataset, &forbidden)?;
-    partner.queue.remove(kind, &forbidden);
     let is_cut = *is_cut && receipt.certificates > 0;
     let told_later = |element: &Vec<u8>| matches!(state(element), Some(DigestState::LeftOut | DigestState::Busy));
     let (later, lacking): (Vec<_>, Vec<_>) = lacking.into_iter().partition(|element| is_cut || told_later(element));

@@ -14,7 +14,7 @@ pub(super) fn wanted(
     mut elements: Vec<Vec<u8>>,
 ) -> Result<Vec<Vec<u8>>, StoreError> {
     let now = now();
-    let mut refused: Vec<_> = [source, EVERYBODY]
+    let mut refused: Vec<_> = [source, &everybody(store)?, REPLACED]
         .into_iter()
         .map(|source| store.refusals(source, dataset, &elements))
         .collect::<Result<Vec<_>, _>>()?
@@ -43,15 +43,31 @@ pub(super) fn refuse(
     refuse_within(store, source, dataset, first, elements, REFUSED_MAX)
 }
 
-/// Leaves alone for long, whoever offers them, what stands for certificates that the operator has blocked or erased. Taking
-/// back a rule forgets all of these.
-pub(crate) fn refuse_from_everybody(
+/// Leaves alone for long, whoever offers them, what stands for certificates that the operator has blocked, erased or
+/// replaced: `source` is that of [`everybody`], or [`REPLACED`].
+pub(crate) fn refuse_for_long(
     store: &dyn Store,
+    source: &str,
     dataset: Dataset,
     elements: &[Vec<u8>],
 ) -> Result<(), StoreError> {
+    if elements.is_empty() {
+        return Ok(());
+    }
     let month = Duration::from_secs(LONGEST_SECS);
-    refuse_within(store, EVERYBODY, dataset, month, elements, REFUSED_MAX).map(drop)
+    refuse_within(store, source, dataset, month, elements, REFUSED_MAX).map(drop)
+}
+
+/// The source of what is left alone for the sake of rules, whoever offers it; no partner has such a name. It is another one
+/// after every rule that is taken back: whoever asked for this before the rules were asked cannot refuse what they allow now.
+pub(crate) fn everybody(store: &dyn Store) -> Result<String, StoreError> {
+    let since = store.note(TAKEN_BACK)?.unwrap_or_default();
+    Ok(format!("*{}", crate::formats::hexadecimal(&since)))
+}
+
+/// The note that forgets all that is left alone for the sake of rules, to be written with a change that makes this version.
+pub(crate) fn forget_everybody(version: u64) -> (String, Option<Vec<u8>>) {
+    (TAKEN_BACK.to_owned(), Some(version.to_be_bytes().to_vec()))
 }
 
 fn refuse_within(
@@ -90,8 +106,10 @@ fn pause(first: Duration, times: u32) -> u64 {
     first.as_secs().saturating_mul(1 << times.min(32)).min(LONGEST_SECS)
 }
 
-/// The source of what is left alone whoever offers it; no partner has this name.
-pub(crate) const EVERYBODY: &str = "*";
+/// The source of what the operator put something else in the place of; no partner has this name.
+pub(crate) const REPLACED: &str = "=";
+/// The version of the rules when one was taken back last.
+const TAKEN_BACK: &str = "rules taken back";
 /// Refusals that are remembered for one partner: as many elements as one session finds.
 const REFUSED_MAX: u64 = 250_000;
 const LONGEST_SECS: u64 = 30 * 24 * 3600;
@@ -121,6 +139,21 @@ mod tests {
         );
         refuse(&store, "a", set, FIRST, &all[..1]).unwrap();
         assert_eq!(store.refusals("a", set, &all).unwrap()[0].times, 2);
+    }
+
+    #[test]
+    fn what_was_judged_by_a_rule_of_before_is_not_refused() {
+        let store = MemoryStore::new();
+        let (set, all) = (Dataset(1), vec![vec![1; 16], vec![2; 16]]);
+        let before = everybody(&store).unwrap();
+        refuse_for_long(&store, &before, set, &all[..1]).unwrap();
+        refuse_for_long(&store, REPLACED, set, &all[1..]).unwrap();
+        assert_eq!(wanted(&store, "a", set, all.clone()).unwrap(), Vec::<Vec<u8>>::new());
+        let (name, version) = forget_everybody(7);
+        store.swap_note(&name, None, &version.unwrap()).unwrap();
+        // Somebody is late.
+        refuse_for_long(&store, &before, set, &all[..1]).unwrap();
+        assert_eq!(wanted(&store, "a", set, all.clone()).unwrap(), all[..1]);
     }
 
     #[test]
