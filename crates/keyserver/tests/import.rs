@@ -111,7 +111,8 @@ fn rows_of_hockeypuck_become_the_same_certificates() {
             200
         );
         let again = finish(import(&from, &into), &[]);
-        assert!(succeeded(&again).contains("11 unchanged"), "{again:?}");
+        // One was certified by the owner of another, whose key is known by now.
+        assert!(succeeded(&again).contains(" 0 inserted, "), "{again:?}");
     }
 }
 

@@ -186,6 +186,8 @@ pub(crate) async fn call(node: &Node, partner: &Arc<Partner>) -> bool {
     for realm in node.kinds().realms().into_iter().skip(1) {
         let trees = partner.report().trees;
         if came && trees.iter().any(|tree| tree.split('/').next() == Some(realm)) {
+            // Whoever was called needs a moment to be done with the session before.
+            tokio::time::sleep(BETWEEN_REALMS).await;
             came = call_about(node, partner, realm).await;
         }
     }
@@ -224,6 +226,9 @@ async fn call_about(node: &Node, partner: &Arc<Partner>, realm: &str) -> bool {
     .await;
     conclude(node, partner, Role::Calling, met)
 }
+
+/// Between two sessions with a partner about different realms.
+const BETWEEN_REALMS: Duration = Duration::from_millis(300);
 
 /// Connects to the first of its addresses that answers.
 pub(crate) async fn connect(own: &[IpAddr], partner: &Partner) -> io::Result<TcpStream> {
