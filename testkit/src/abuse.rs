@@ -1,7 +1,7 @@
 //! What a hostile stranger can do to a keyserver, done to Keyrink, and how it fares meanwhile.
 //!
 //! Every trial starts a server of its own and gives its findings: a figure, the bound that it must keep, and whether it
-//! does. An ordinary client ([`Watch`]) looks up an ordinary certificate all the while, on a new connection each time.
+//! does. An ordinary client (`Watch`) looks up an ordinary certificate all the while, on a new connection each time.
 
 mod bodies;
 mod costly;
