@@ -278,7 +278,6 @@ fn both_generations_go_over_one_store() {
 /// Two nodes with the second generation, one with the first only, two SKS: the second generation joins its part at once, the
 /// first what it is spoken between, and both together everything.
 #[test]
-#[ignore = "SKS notes a session that ended early (End_of_file); run it with --run-ignored all"]
 fn a_mesh_of_both_generations() {
     let part = |nth: u64| {
         let key = Certificate::v4(nth, "key").user_id(format!("Key {nth}"));
@@ -294,7 +293,8 @@ fn a_mesh_of_both_generations() {
         .concat()
     };
     let node = |nth, address| Reconciling::new(Node::with(&[&part(nth)]), address).gossip(2);
-    let [a, b, c] = [node(0, "127.0.0.2"), node(1, "127.0.0.1"), node(2, "127.0.0.3")];
+    // None at the address from which the test looks whether SKS is there yet: SKS would note a session that ended at once.
+    let [a, b, c] = [node(0, "127.0.0.2"), node(1, "127.0.0.4"), node(2, "127.0.0.3")];
     let beside = |nth: u64, node: &Reconciling| {
         let file = node.node.file("sks.pgp", &part(nth));
         let address = node.recon.split(':').next().unwrap().to_owned();
