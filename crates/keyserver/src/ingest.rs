@@ -60,6 +60,8 @@ pub struct Prepared {
     work: u64,
     /// Whether the last decision was that it is too large.
     too_large: AtomicBool,
+    /// Whether the last decision was to store what was stored already, with something more known about it.
+    no_news: AtomicBool,
     /// What the rules forbid, by the last decision.
     ban: Mutex<Option<Action>>,
 }
@@ -414,6 +416,7 @@ impl Ingest {
             veto,
             work,
             too_large: AtomicBool::new(false),
+            no_news: AtomicBool::new(false),
             ban: Mutex::default(),
         })
     }
@@ -520,6 +523,7 @@ impl Prepared {
             _ if !self.was_shown() && !self.cert.is_presentable() => Outcome::Invalid,
             _ if self.too_large.load(Ordering::Relaxed) => Outcome::TooLarge,
             Applied::Inserted => Outcome::Inserted,
+            Applied::Updated if self.no_news.load(Ordering::Relaxed) => Outcome::Unchanged,
             Applied::Updated => Outcome::Updated,
             Applied::Unchanged | Applied::Deleted => Outcome::Unchanged,
         }

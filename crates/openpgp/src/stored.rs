@@ -160,6 +160,23 @@ pub fn write_projection(record: &[u8], projection: Projection, out: &mut Vec<u8>
     Ok(())
 }
 
+/// Do two stored certificates hold the same packets, whatever was found out about them?
+pub fn have_same_packets(one: &[u8], other: &[u8]) -> bool {
+    let (Ok(mut one), Ok(other)) = (Entries::new(one), Entries::new(other)) else {
+        return false;
+    };
+    let same = other.into_iter().all(|other| match (one.next(), other) {
+        (Some(Ok(Entry::Component(one))), Ok(Entry::Component(other))) => {
+            (one.tag, one.body, one.copies, one.normal) == (other.tag, other.body, other.copies, other.normal)
+        }
+        (Some(Ok(Entry::Signature(one))), Ok(Entry::Signature(other))) => {
+            (one.body, one.copies, one.normal, one.trust) == (other.body, other.copies, other.normal, other.trust)
+        }
+        _ => false,
+    });
+    same && one.next().is_none()
+}
+
 impl Cert {
     /// Reads the stored form. What an older verifier found is found anew.
     pub fn decode(record: &[u8]) -> Result<Self, Damaged> {

@@ -15,13 +15,16 @@ mod database;
 mod fault;
 mod hockeypuck;
 mod lane;
+mod mend;
 mod pool;
 mod read;
+mod rows;
 mod schema;
 mod sql;
 mod table;
 #[cfg(test)]
 mod tests;
+mod upkeep;
 mod wait;
 mod write;
 mod writer;
@@ -169,7 +172,7 @@ impl Store for PostgresStore {
     fn refuse(&self, source: &str, dataset: Dataset, refusals: Vec<Refusal>) -> Result<(), StoreError> {
         self.writer()?;
         self.pool
-            .run(|connection| write::refuse(connection, source, dataset, &refusals))
+            .run(|connection| upkeep::refuse(connection, source, dataset, &refusals))
     }
 
     fn refusal_count(&self, source: &str) -> Result<u64, StoreError> {
@@ -179,7 +182,7 @@ impl Store for PostgresStore {
     fn trim_refusals(&self, source: &str, most: u64) -> Result<(), StoreError> {
         self.writer()?;
         self.pool
-            .run(|connection| write::trim_refusals(connection, source, most))
+            .run(|connection| upkeep::trim_refusals(connection, source, most))
     }
 
     fn update(&self, batch: Batch) -> Result<Vec<Applied>, StoreError> {
@@ -188,12 +191,12 @@ impl Store for PostgresStore {
 
     fn mend(&self, realm: Realm, rows: Vec<(RecordId, Derived)>) -> Result<u64, StoreError> {
         self.writer()?
-            .run(move |connection, lane, token| write::mend(connection, lane, token, realm, &rows))
+            .run(move |connection, lane, token| mend::mend(connection, lane, token, realm, &rows))
     }
 
     fn recount(&self, realm: Realm) -> Result<bool, StoreError> {
         self.writer()?
-            .run(move |connection, lane, token| write::recount(connection, lane, token, realm))
+            .run(move |connection, lane, token| mend::recount(connection, lane, token, realm))
     }
 
     fn snapshot(&self) -> Result<Box<dyn Snapshot + '_>, StoreError> {
@@ -257,10 +260,10 @@ impl Store for PostgresStore {
         for writer in self.vector()?.into_keys() {
             while self
                 .pool
-                .run(|connection| write::forget_changes(connection, writer, before, FORGET_ROWS_MAX))?
+                .run(|connection| upkeep::forget_changes(connection, writer, before, FORGET_ROWS_MAX))?
             {}
         }
-        self.pool.run(|connection| write::forget_refusals(connection, before))
+        self.pool.run(|connection| upkeep::forget_refusals(connection, before))
     }
 
     fn ready(&self) -> Result<(), StoreError> {
@@ -269,7 +272,7 @@ impl Store for PostgresStore {
                 self.pool.run(|connection| writer.lane().keep(connection))?;
                 // A disk that is full still takes so little.
                 if writer.is_troubled() {
-                    self.pool.run(write::try_much)?;
+                    self.pool.run(upkeep::try_much)?;
                     writer.calm();
                 }
                 Ok(())

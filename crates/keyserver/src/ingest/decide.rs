@@ -6,6 +6,7 @@ use crate::lifecycle::{Action, RuleSet};
 use keyrink_openpgp::cert::Cert;
 use keyrink_openpgp::merge::merge;
 use keyrink_openpgp::policy::Limits;
+use keyrink_openpgp::stored::have_same_packets;
 use keyrink_store::{Decision, Record, Stored};
 use std::sync::atomic::Ordering;
 
@@ -20,6 +21,7 @@ impl Deciding<'_> {
     pub(super) fn decide(&self, new: &Prepared, old: Option<&Stored>) -> Decision {
         let judgement = self.rules.judge(&new.cert);
         new.set_ban(judgement.ban());
+        new.no_news.store(false, Ordering::Relaxed);
         if judgement.erases() {
             return Decision::Keep;
         }
@@ -58,10 +60,16 @@ impl Deciding<'_> {
             return Decision::Keep;
         };
         self.limits.trim(&mut merged);
-        match self.put(new, &merged) {
-            Decision::Put(record) if (&record.data, record.policy) == (&old.data, old.policy) => Decision::Keep,
-            other => other,
+        let decision = self.put(new, &merged);
+        if let Decision::Put(record) = &decision
+            && have_same_packets(&record.data, &old.data)
+        {
+            new.no_news.store(true, Ordering::Relaxed);
+            if (&record.data, record.policy) == (&old.data, old.policy) {
+                return Decision::Keep;
+            }
         }
+        decision
     }
 
     fn admitted(&self, cert: &Cert) -> Cert {
