@@ -5,12 +5,14 @@
 
 mod common;
 
-use std::process::Output;
+use std::process::{Command, Output};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
-use common::{Node, debian};
+use common::{Node, debian, finish};
 use keyrink_testkit::http::Client;
 use keyrink_testkit::keyring::entries;
-use keyrink_testkit::peers::{Gpg, Keyrink, Sq};
+use keyrink_testkit::peers::{Gpg, Keyrink, Sks, SksOptions, Sq};
 use keyrink_testkit::{Certificate, HOSTILE_USER_IDS, Key, Reason, generate};
 
 #[test]
@@ -245,6 +247,88 @@ fn sequoia_gets_and_sends() {
         assert!(said.contains("Erin") && !said.contains("Invalid"), "{query}: {said}");
     }
     assert!(sq.get(server.http(), "nobody@example.org").is_err());
+}
+
+#[test]
+fn the_first_command_of_the_readme_serves_gpg() {
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md")).unwrap();
+    let after = |start: &str| {
+        let line = readme.lines().find_map(|line| line.trim().strip_prefix(start));
+        line.unwrap_or_else(|| panic!("README.md has no line that begins with {start}"))
+    };
+    let pattern = after("cargo run --release -- serve --data ./keys --load ").trim_matches('\'');
+    let address = after("gpg --keyserver hkp://127.0.0.1:11371 --search-keys ");
+    let node = Node::new();
+    let server = node.serve_with(&[], &["--load", pattern]);
+    let deadline = Instant::now() + Duration::from_secs(120);
+    let found = loop {
+        let found = search(&server, address);
+        if found.contains("pub:") {
+            break found;
+        }
+        assert!(Instant::now() < deadline, "{found}\n{}", server.log_end());
+        sleep(Duration::from_millis(500));
+    };
+    let fingerprint = found.lines().find_map(|line| line.strip_prefix("pub:")?.split(':').next());
+    let gpg = Gpg::new().unwrap();
+    let fingerprint = fingerprint.unwrap();
+    gpg.with_keyserver(server.http(), &["--recv-keys", fingerprint]).unwrap();
+    assert_eq!(gpg.fingerprints().unwrap(), [fingerprint]);
+}
+
+#[test]
+fn the_program_itself_is_a_client() {
+    let alice = person(1, "Alice <alice@example.org>");
+    let fingerprint = alice.fingerprint();
+    let node = Node::with(&[&alice.to_bytes()]);
+    let server = node.serve();
+    let beside = tempfile::tempdir().unwrap();
+    let dump = beside.path().join("dump.pgp");
+    std::fs::write(&dump, alice.to_bytes()).unwrap();
+    let sks = Sks::start(SksOptions {
+        keyrings: vec![dump],
+        ..SksOptions::default()
+    });
+    let sks = sks.unwrap();
+    for address in [server.http(), sks.http()] {
+        let address = format!("hkp://{address}");
+        let run = |command: &str, arguments: &[&str]| {
+            let mut client = Command::new(common::PROGRAM);
+            client.args([command, "--server", &address]).args(arguments);
+            finish(client, b"")
+        };
+        let found = run("search", &["alice@example.org"]);
+        assert_eq!(found.code, Some(0), "{found:?}");
+        assert!(found.out.contains(&fingerprint.to_lowercase()) || found.out.contains(&fingerprint), "{found:?}");
+        let got = run("get", &[&fingerprint]);
+        assert!(got.out.starts_with("-----BEGIN PGP PUBLIC KEY BLOCK-----"), "{got:?}");
+        let file = beside.path().join("got.pgp");
+        let written = run("get", &["--bin", "-o", file.to_str().unwrap(), "alice@example.org"]);
+        assert_eq!((written.code, &*written.out), (Some(0), ""), "{written:?}");
+        assert_eq!(entries(&std::fs::read(&file).unwrap())[0].fingerprint(), fingerprint);
+        let missing = run("get", &["nobody@example.org"]);
+        assert_eq!((missing.code, missing.err.lines().count()), (Some(1), 1), "{missing:?}");
+        assert!(missing.err.contains("nobody@example.org") && missing.err.contains(&address), "{missing:?}");
+    }
+}
+
+#[test]
+fn the_configuration_is_shown_and_checked() {
+    let node = Node::new();
+    let run = |arguments: &[&str]| {
+        let mut config = Command::new(common::PROGRAM);
+        config.arg("config").args(arguments);
+        finish(config, b"")
+    };
+    let shown = run(&["show"]);
+    assert_eq!(shown.code, Some(0), "{shown:?}");
+    let file = node.file("keyrink.toml", shown.out.as_bytes());
+    let checked = run(&["check", file.to_str().unwrap()]);
+    assert_eq!(checked.code, Some(0), "{checked:?}");
+    let wrong = node.file("wrong.toml", b"[http]\nbody_second = 3\n");
+    let checked = run(&["check", wrong.to_str().unwrap()]);
+    assert_eq!(checked.code, Some(1), "{checked:?}");
+    assert!(checked.err.contains("body_second") && checked.err.contains("wrong.toml"), "{checked:?}");
 }
 
 /// A line of a listing without what GnuPG notes about the server that it comes from.

@@ -54,8 +54,11 @@ impl Limits {
     /// Signatures: within each class of sizes the most valuable stay, up to a number that depends on the limits only.
     /// How valuable one is depends on the packet and its own verdict and on nothing else, so it does not matter
     /// whether two copies are trimmed before or after they are merged (a limit on the sum of octets could not promise
-    /// that). Components that no valid self-signature binds have a room of their own and go with their signatures.
-    /// Valid self-signatures, and what they bind, stay in any case.
+    /// that). The same holds of components, which have a room of their own and go with their signatures. Valid
+    /// self-signatures, and what they bind, stay in any case.
+    ///
+    /// Two things do depend on the moment: what others signed on a component that one copy binds and another has in
+    /// vain, and how often a packet occurs that should occur once. Both are counted as one as soon as anything goes.
     pub fn trim(&self, cert: &mut Cert) -> usize {
         let extra = self.trim_extra(cert);
         let over = |cert: &Cert| self.surplus_components(cert) || self.surplus_signatures(cert);
@@ -132,7 +135,7 @@ impl Limits {
         .map(|n| n.min(self.packets))
     }
 
-    /// The same for components that nothing binds: a quarter of all octets.
+    /// The same for components: a quarter of all octets.
     fn component_room(&self) -> [u64; CLASSES] {
         let octets = self.certificate_octets;
         [
@@ -155,8 +158,8 @@ impl Limits {
 
     fn surplus_components(&self, cert: &Cert) -> bool {
         let mut count = [0; CLASSES];
-        let unbound = cert.components().iter().filter(|component| !is_owned(component));
-        unbound.for_each(|component| count[class(&component.body)] += u64::from(component.copies));
+        let all = cert.components().iter();
+        all.for_each(|component| count[class(&component.body)] += u64::from(component.copies));
         count
             .iter()
             .zip(self.component_room())
@@ -166,10 +169,11 @@ impl Limits {
     fn trim_components(&self, cert: &mut Cert) {
         let mut room = self.component_room();
         let components = &cert.components;
-        let unbound = (0..components.len()).filter(|&at| !is_owned(&components[at]));
-        let mut gone: Vec<usize> = by_rank(unbound, |at| rank(Worth::Unproven, &components[at].body))
+        // What is bound takes room by the same order, or what stays beside it would depend on when it was bound.
+        let ranked = by_rank(0..components.len(), |at| rank(Worth::Unproven, &components[at].body));
+        let mut gone: Vec<usize> = ranked
             .into_iter()
-            .filter(|&at| !take_room(&mut room, &components[at].body))
+            .filter(|&at| !take_room(&mut room, &components[at].body) && !is_owned(&components[at]))
             .collect();
         gone.sort_unstable();
         gone.into_iter().rev().for_each(|at| drop(cert.components.remove(at)));

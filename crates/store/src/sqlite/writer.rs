@@ -47,7 +47,10 @@ type Task = Box<dyn FnOnce(&Connection) + Send>;
 struct Worker {
     file: PathBuf,
     connection: Connection,
+    /// The disk was read-only when the connection was opened, which it then is for good.
+    read_only: bool,
     durability: Durability,
+    migrations: Migrations,
     /// Pages in the log after the last commit, kept by SQLite's hook.
     log_pages: Arc<AtomicI32>,
     /// The size of the log that asks for the next checkpoint.
@@ -63,23 +66,18 @@ struct Worker {
 impl Writer {
     /// Opens `file` and starts the thread.
     pub(super) fn start(file: &Path, durability: Durability, migrations: Migrations) -> Result<Self, StoreError> {
-        let mut connection = schema::open_writer(file, durability, migrations).map_err(|fault| fault.at(file))?;
         let log_pages = Arc::new(AtomicI32::new(0));
-        let pages = Arc::clone(&log_pages);
-        let hook = move |_: &mut _, count| {
-            pages.store(count, Ordering::Relaxed);
-            Ok(())
-        };
-        connection
-            .wal_hook(Some(hook))
-            .map_err(|error| Fault::from(error).at(file))?;
+        let (connection, read_only) =
+            open(file, durability, migrations, &log_pages).map_err(|fault| fault.at(file))?;
         let (jobs, queue) = sync_channel(QUEUE_MAX);
         let checkpoint_at = checkpoint_pages(durability);
         let file = file.to_owned();
         let worker = Arc::new(Mutex::new(Worker {
             file: file.clone(),
             connection,
+            read_only,
             durability,
+            migrations,
             log_pages,
             checkpoint_at,
             company: 1,
@@ -169,6 +167,7 @@ fn run(worker: &Mutex<Worker>, jobs: &Receiver<Job>) {
 
 impl Worker {
     fn work(&mut self, first: Job, jobs: &Receiver<Job>) {
+        self.reopen_if_read_only();
         let waiting = self.gather(first, jobs);
         let ids: usize = waiting.iter().map(|(batch, _)| batch.ids.len()).sum();
         self.company = waiting.len();
@@ -178,6 +177,15 @@ impl Worker {
         }
         if self.checkpoint_is_due() {
             self.checkpoint();
+        }
+    }
+
+    /// A disk that is writable again needs a new connection.
+    fn reopen_if_read_only(&mut self) {
+        if self.read_only
+            && let Ok((connection, false)) = open(&self.file, self.durability, self.migrations, &self.log_pages)
+        {
+            (self.connection, self.read_only) = (connection, false);
         }
     }
 
@@ -242,6 +250,7 @@ impl Worker {
 
     /// Runs one batch in a transaction of its own.
     fn commit_alone(&mut self, batch: &Batch) -> Result<Vec<Applied>, StoreError> {
+        self.reopen_if_read_only();
         let results = self
             .transaction(std::iter::once(batch))
             .map_err(|fault| fault.at(&self.file))?;
@@ -315,6 +324,23 @@ impl Worker {
             }
         }
     }
+}
+
+/// Opens the connection, whose commits will note the size of the log; whether it can only read.
+fn open(
+    file: &Path,
+    durability: Durability,
+    migrations: Migrations,
+    log_pages: &Arc<AtomicI32>,
+) -> Result<(Connection, bool), Fault> {
+    let mut connection = schema::open_writer(file, durability, migrations)?;
+    let pages = Arc::clone(log_pages);
+    connection.wal_hook(Some(move |_: &mut _, count| {
+        pages.store(count, Ordering::Relaxed);
+        Ok(())
+    }))?;
+    let read_only = connection.is_readonly(rusqlite::MAIN_DB)?;
+    Ok((connection, read_only))
 }
 
 /// Log pages that ask for a checkpoint: a bulk load rewrites the same pages many times over and gains from waiting.
