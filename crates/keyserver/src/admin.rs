@@ -13,7 +13,7 @@ pub mod peers;
 mod pipeline;
 pub mod progress;
 pub mod rebuild;
-mod source;
+pub(crate) mod source;
 
 use crate::cli;
 use crate::config::{Config, ConfigError};

@@ -1,12 +1,21 @@
 //! One door to the private decoders of this program, for its fuzz targets: whatever strangers send, in plain types.
 
 use crate::admin::cutter::Cutter;
+use crate::admin::import::document;
+use crate::admin::{decide, source};
 use crate::client::index;
+use crate::config::{self, ProxyHeader};
 use crate::formats;
+use crate::http::proxies::Proxies;
 use crate::http::search::{Reading, Search};
 use crate::http::{add, hashquery};
+use crate::lifecycle::Verb;
+use crate::lifecycle::order;
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use futures_util::FutureExt;
 use keyrink_store::Term;
+use std::io::Read;
+use std::net::IpAddr;
 
 /// The terms that a `search` parameter means: one, or several words. `None` if it is refused.
 pub fn search(text: &[u8], exact: bool, words: bool) -> Option<Vec<Term>> {
@@ -62,4 +71,45 @@ pub fn pieces(keyring: &[u8], certificate_octets_max: usize) -> Vec<(Vec<u8>, u6
     std::iter::from_fn(|| cutter.next_piece().ok()?)
         .map(|piece| (piece.octets, piece.end))
         .collect()
+}
+
+/// The packets in a file of any kind (packed, armored, a keybox), at most so many octets; `None` if they can't be read.
+pub fn unpacked(file: &[u8], octets_max: u64) -> Option<Vec<u8>> {
+    let mut packets = Vec::new();
+    let unpacked = source::packets(std::io::Cursor::new(file.to_vec())).ok()?;
+    unpacked.take(octets_max).read_to_end(&mut packets).ok()?;
+    Some(packets)
+}
+
+/// The packets in a document of a Hockeypuck database; `None` if it is none.
+pub fn hockeypuck_document(text: &str) -> Option<Vec<u8>> {
+    document::read(text).ok().map(|document| document.packets)
+}
+
+/// The armored certificate in an administrator's order; `None` if it is refused.
+pub fn order(text: &[u8]) -> Option<Vec<u8>> {
+    let orders = [Verb::Delete, Verb::Replace].map(|verb| order::read(verb, text));
+    orders.into_iter().find_map(|order| Some(order.ok()?.1.to_vec()))
+}
+
+/// A list of rules, read and written again; `None` if it is refused.
+pub fn rules(text: &str) -> Option<String> {
+    let rules = decide::rules_of(text).ok()?;
+    let lines = rules.iter().map(|rule| serde_json::to_string(rule).ok());
+    lines.map(|line| Some(line? + "\n")).collect()
+}
+
+/// For whom a trusted proxy at 10.0.0.1 asks that sends this `X-Forwarded-For`, or else `Forwarded`.
+pub fn forwarded(header: &[u8], standard: bool) -> Option<IpAddr> {
+    let (proxy_header, name) = match standard {
+        true => (ProxyHeader::Forwarded, "forwarded"),
+        false => (ProxyHeader::XForwardedFor, "x-forwarded-for"),
+    };
+    let config = config::Http {
+        proxies: vec!["10.0.0.0/8".parse().ok()?],
+        proxy_header,
+        ..config::Http::default()
+    };
+    let headers = HeaderMap::from_iter([(HeaderName::from_static(name), HeaderValue::from_bytes(header).ok()?)]);
+    Some(Proxies::new(&config).client(IpAddr::from([10, 0, 0, 1]), &headers))
 }

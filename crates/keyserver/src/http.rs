@@ -17,7 +17,7 @@ pub mod lookup;
 mod meter;
 pub mod orders;
 mod pages;
-mod proxies;
+pub(crate) mod proxies;
 pub mod query;
 mod reply;
 pub mod request_line;

@@ -17,7 +17,7 @@
 //!   would offer its copy for ever: the datasets stay as they are.
 
 mod change;
-mod order;
+pub(crate) mod order;
 mod rule;
 mod rules;
 mod search;

@@ -269,10 +269,13 @@ fn the_first_command_of_the_readme_serves_gpg() {
         assert!(Instant::now() < deadline, "{found}\n{}", server.log_end());
         sleep(Duration::from_millis(500));
     };
-    let fingerprint = found.lines().find_map(|line| line.strip_prefix("pub:")?.split(':').next());
+    let fingerprint = found
+        .lines()
+        .find_map(|line| line.strip_prefix("pub:")?.split(':').next());
     let gpg = Gpg::new().unwrap();
     let fingerprint = fingerprint.unwrap();
-    gpg.with_keyserver(server.http(), &["--recv-keys", fingerprint]).unwrap();
+    gpg.with_keyserver(server.http(), &["--recv-keys", fingerprint])
+        .unwrap();
     assert_eq!(gpg.fingerprints().unwrap(), [fingerprint]);
 }
 
@@ -299,7 +302,10 @@ fn the_program_itself_is_a_client() {
         };
         let found = run("search", &["alice@example.org"]);
         assert_eq!(found.code, Some(0), "{found:?}");
-        assert!(found.out.contains(&fingerprint.to_lowercase()) || found.out.contains(&fingerprint), "{found:?}");
+        assert!(
+            found.out.contains(&fingerprint.to_lowercase()) || found.out.contains(&fingerprint),
+            "{found:?}"
+        );
         let got = run("get", &[&fingerprint]);
         assert!(got.out.starts_with("-----BEGIN PGP PUBLIC KEY BLOCK-----"), "{got:?}");
         let file = beside.path().join("got.pgp");
@@ -308,7 +314,10 @@ fn the_program_itself_is_a_client() {
         assert_eq!(entries(&std::fs::read(&file).unwrap())[0].fingerprint(), fingerprint);
         let missing = run("get", &["nobody@example.org"]);
         assert_eq!((missing.code, missing.err.lines().count()), (Some(1), 1), "{missing:?}");
-        assert!(missing.err.contains("nobody@example.org") && missing.err.contains(&address), "{missing:?}");
+        assert!(
+            missing.err.contains("nobody@example.org") && missing.err.contains(&address),
+            "{missing:?}"
+        );
     }
 }
 
@@ -328,7 +337,10 @@ fn the_configuration_is_shown_and_checked() {
     let wrong = node.file("wrong.toml", b"[http]\nbody_second = 3\n");
     let checked = run(&["check", wrong.to_str().unwrap()]);
     assert_eq!(checked.code, Some(1), "{checked:?}");
-    assert!(checked.err.contains("body_second") && checked.err.contains("wrong.toml"), "{checked:?}");
+    assert!(
+        checked.err.contains("body_second") && checked.err.contains("wrong.toml"),
+        "{checked:?}"
+    );
 }
 
 /// A line of a listing without what GnuPG notes about the server that it comes from.

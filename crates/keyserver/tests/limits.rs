@@ -262,7 +262,11 @@ fn a_disk_that_is_read_only_is_named_and_read_from() {
     assert_eq!(status, 500, "{sentence}");
     disk.remount("rw");
     // The server that is running finds it writable again.
-    assert_eq!(client.get("/readyz").unwrap().status, 200);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while client.get("/readyz").unwrap().status != 200 {
+        assert!(Instant::now() < deadline, "the server does not recover");
+        thread::sleep(Duration::from_millis(100));
+    }
     assert_eq!(submit(&mut client, 1).0, 200);
     server.kill().unwrap();
     server.wait().unwrap();

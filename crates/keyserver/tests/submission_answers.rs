@@ -5,12 +5,12 @@
 
 mod common;
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use common::{Node, shown};
 use keyrink_testkit::http::Client;
-use keyrink_testkit::{Certificate, Tag, packet};
+use keyrink_testkit::{Certificate, Reason, Tag, packet};
 
 #[test]
 fn submissions() {
@@ -52,6 +52,181 @@ fn submissions() {
     }
     let options = client.request("OPTIONS", "/pks/add", &[], b"").unwrap();
     insta::assert_snapshot!("add_options", shown(&options));
+}
+
+#[test]
+fn submissions_of_several_and_of_little() {
+    let node = Node::new();
+    let server = node.serve();
+    let mut client = Client::new(server.http());
+    let alice = || Certificate::v4(1, "alice").user_id("Alice <alice@example.org>");
+    let more = alice().encryption_subkey("alice/encrypt");
+    let unsigned = Certificate::v4(1, "bare").bare_user_id("B");
+    for (name, body) in [
+        ("inserted", alice().to_bytes()),
+        ("unchanged", alice().to_bytes()),
+        ("updated", more.to_bytes()),
+        ("several", [unsigned.to_bytes(), alice().to_bytes()].concat()),
+        ("revocation", alice().revocation(Reason::Retired)),
+        ("revocation_of_nobody", unsigned.revocation(Reason::Retired)),
+    ] {
+        for (form, accept) in [("text", "*/*"), ("json", "application/json")] {
+            // The second form tells that nothing is new, so it gets a store of its own.
+            let again = (form == "json").then(Node::new);
+            let server = again.as_ref().map(Node::serve);
+            let mut other = server.as_ref().map(|server| Client::new(server.http()));
+            let client = other.as_mut().unwrap_or(&mut client);
+            if form == "json" && name != "inserted" {
+                client.add(&alice().armored()).unwrap();
+            }
+            let fields = [("Content-Type", "application/octet-stream"), ("Accept", accept)];
+            let answer = client.request("POST", "/pks/add", &fields, &body).unwrap();
+            insta::assert_snapshot!(format!("add_{name}_{form}"), shown(&answer));
+        }
+    }
+    for path in ["/pks/delete", "/pks/replace"] {
+        let answer = client
+            .post_form(path, &[("keytext", "nothing"), ("keysig", "nothing")])
+            .unwrap();
+        insta::assert_snapshot!(format!("order{}", path.replace('/', "_")), shown(&answer));
+    }
+}
+
+#[test]
+fn lookups_in_every_other_case() {
+    let many = (0..3).map(|nth| {
+        Certificate::v4(nth, "many")
+            .user_id("Many <many@example.org>")
+            .to_bytes()
+    });
+    let node = Node::with(&[&many.collect::<Vec<_>>().concat()]);
+    let server = node.serve_with(&["KEYRINK_SEARCH_RESULTS=2", "KEYRINK_SEARCH_WORDS=true"], &[]);
+    let mut client = Client::new(server.http());
+    let one = Certificate::v4(1, "many");
+    let digest = client.get(&format!(
+        "/pks/lookup?op=index&options=json&hash=on&search={}",
+        one.fingerprint()
+    ));
+    let digest = digest.unwrap().text();
+    let digest = digest
+        .split("\"md5\":\"")
+        .nth(1)
+        .and_then(|rest| rest.split('"').next());
+    let digest = digest.expect("the index has the digest");
+    let tag = client
+        .get("/assets/style.css")
+        .unwrap()
+        .field("etag")
+        .unwrap()
+        .to_owned();
+    let first = client
+        .get("/pks/lookup?op=index&options=json&search=many@example.org")
+        .unwrap();
+    let after = first
+        .field("link")
+        .and_then(|link| link.split(['<', '>']).nth(1))
+        .unwrap()
+        .to_owned();
+    let question = [&[0, 0, 0, 1, 0, 0, 0, 16][..], &octets(digest)].concat();
+    let path = format!("/pks/lookup?op=get&search=0x{}", one.fingerprint());
+    for (name, method, path, fields, body) in [
+        (
+            "hget",
+            "GET",
+            format!("/pks/lookup?op=hget&search={digest}"),
+            vec![],
+            &b""[..],
+        ),
+        (
+            "not_modified",
+            "GET",
+            "/assets/style.css".into(),
+            vec![("If-None-Match", &*tag)],
+            b"",
+        ),
+        ("head", "HEAD", path.clone(), vec![], b""),
+        ("options", "OPTIONS", path.clone(), vec![], b""),
+        ("wrong_method", "PUT", path, vec![], b"x"),
+        ("second_page", "GET", after, vec![], b""),
+        (
+            "words",
+            "GET",
+            "/pks/lookup?op=index&options=json&search=many".into(),
+            vec![],
+            b"",
+        ),
+        ("hashquery_found", "POST", "/pks/hashquery".into(), vec![], &*question),
+    ] {
+        let answer = client.request(method, &path, &fields, body).unwrap();
+        insta::assert_snapshot!(format!("lookup_{name}"), shown(&answer));
+    }
+}
+
+#[test]
+fn requests_that_are_refused_before_they_are_read() {
+    let node = Node::new();
+    let settings = [
+        "KEYRINK_HTTP_HEADER_SECONDS=1",
+        "KEYRINK_THROTTLE_TOKENS=5",
+        "KEYRINK_THROTTLE_TOKENS_PER_SECOND=1",
+        "KEYRINK_THROTTLE_EXEMPT=192.0.2.1",
+    ];
+    let server = node.serve_with(&settings, &[]);
+    let long = format!("GET / HTTP/1.1\r\nX-Long: {}\r\n\r\n", "x".repeat(300_000));
+    for (name, head) in [
+        ("broken", "GET\r\n\r\n"),
+        ("long", &*long),
+        ("slow", "GET / HTTP/1.1\r\n"),
+    ] {
+        let mut connection = TcpStream::connect(server.http()).unwrap();
+        // The server may hang up before it has taken all of it.
+        let _ = connection.write_all(head.as_bytes());
+        let mut answer = Vec::new();
+        let _ = connection.read_to_end(&mut answer);
+        let text = String::from_utf8_lossy(&answer).into_owned();
+        let lines = text.lines().filter(|line| !line.to_lowercase().starts_with("date:"));
+        insta::assert_snapshot!(format!("refused_{name}"), lines.collect::<Vec<_>>().join("\n"));
+    }
+    let mut client = Client::new(server.http());
+    let refused = (0..20).find_map(|_| {
+        let answer = client.get("/pks/lookup?op=get&search=nobody@example.org").unwrap();
+        (answer.status == 429).then_some(answer)
+    });
+    insta::assert_snapshot!("refused_throttled", shown(&refused.expect("five tokens do not last")));
+}
+
+#[test]
+fn lookups_while_the_store_is_away() {
+    let node = Node::on_postgres();
+    let server = node.serve();
+    node.postgres().kill();
+    let mut client = Client::new(server.http());
+    for (name, path, accept) in [
+        ("get", "/pks/lookup?op=get&search=a@example.org", "*/*"),
+        (
+            "index_json",
+            "/pks/lookup?op=index&options=json&search=a@example.org",
+            "*/*",
+        ),
+        ("index_page", "/pks/lookup?op=index&search=a@example.org", "text/html"),
+        ("stats_json", "/pks/stats?options=json", "*/*"),
+    ] {
+        let answer = client.request("GET", path, &[("Accept", accept)], b"").unwrap();
+        assert_eq!(answer.status, 500, "{name}: {}", answer.text());
+        insta::assert_snapshot!(format!("away_{name}"), shown(&answer));
+    }
+    // What was proven a moment ago is believed for a moment.
+    let unready = (0..100).find_map(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        let answer = client.get("/readyz").unwrap();
+        (answer.status != 200).then_some(answer)
+    });
+    insta::assert_snapshot!("away_readyz", shown(&unready.unwrap()));
+}
+
+fn octets(hex: &str) -> Vec<u8> {
+    let digits: Vec<u8> = hex.chars().map(|digit| digit.to_digit(16).unwrap() as u8).collect();
+    digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
 }
 
 #[test]

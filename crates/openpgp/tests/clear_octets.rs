@@ -14,7 +14,10 @@ use keyrink_testkit::Certificate;
 const HASHING: u64 = 10_000;
 
 fn read(certificate: &Certificate) -> Cert {
-    Keyring::read(&certificate.to_bytes(), &Limits::default()).certs.remove(0).cert
+    Keyring::read(&certificate.to_bytes(), &Limits::default())
+        .certs
+        .remove(0)
+        .cert
 }
 
 /// What verifying costs, and the facts about the signatures on the user id.
@@ -40,7 +43,11 @@ fn spoiled(cert: &Cert, which: impl Fn(&Attached) -> bool) -> Cert {
 /// Where they stand: after the hashed and the unhashed subpackets (RFC 9580, section 5.2.3).
 fn clear_octets(body: &[u8]) -> usize {
     let width = if body[0] == 6 { 4 } else { 2 };
-    let length = |at: usize| body[at..at + width].iter().fold(0, |sum, octet| sum << 8 | usize::from(*octet));
+    let length = |at: usize| {
+        body[at..at + width]
+            .iter()
+            .fold(0, |sum, octet| sum << 8 | usize::from(*octet))
+    };
     let unhashed = 4 + width + length(4);
     unhashed + width + length(unhashed)
 }

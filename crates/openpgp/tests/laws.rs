@@ -64,12 +64,16 @@ fn bound(cert: &Cert) -> Cert {
 }
 
 fn singles(cert: &Cert, stays: impl Fn(&Component) -> bool) -> Cert {
-    let components = cert.components().iter().filter(|component| stays(component)).map(|component| {
-        let mut single = Component::new(component.tag, &component.body);
-        single.signatures.clone_from(&component.signatures);
-        single.signatures.iter_mut().for_each(|signature| signature.copies = 1);
-        single
-    });
+    let components = cert
+        .components()
+        .iter()
+        .filter(|component| stays(component))
+        .map(|component| {
+            let mut single = Component::new(component.tag, &component.body);
+            single.signatures.clone_from(&component.signatures);
+            single.signatures.iter_mut().for_each(|signature| signature.copies = 1);
+            single
+        });
     Cert::new(components.collect()).unwrap()
 }
 

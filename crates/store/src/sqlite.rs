@@ -17,6 +17,7 @@ mod writer;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rusqlite::Connection;
 
@@ -34,7 +35,7 @@ use crate::{
 /// A store in a folder of the local file system.
 pub struct SqliteStore {
     file: PathBuf,
-    readers: Readers,
+    readers: Arc<Readers>,
     /// `None` when opened for reading only. Dropped after the readers, so that it can empty the log.
     writer: Option<Writer>,
 }
@@ -115,6 +116,8 @@ impl SqliteStore {
 
     fn open_with(dir: &Path, options: &Options, migrations: Migrations) -> Result<Self, StoreError> {
         let file = dir.join(Self::FILE);
+        let readers = Readers::new(file.clone(), migrations, options.readers, options.read_only);
+        let readers = Arc::new(readers);
         let writer = if options.read_only {
             if !file.exists() {
                 let reason = "is not there: check the folder, or load something first";
@@ -125,9 +128,13 @@ impl SqliteStore {
             std::fs::create_dir_all(dir).map_err(|error| {
                 StoreError::Unavailable(format!("the folder {} can't be created: {error}", dir.display()))
             })?;
-            Some(Writer::start(&file, options.durability, migrations)?)
+            Some(Writer::start(
+                &file,
+                options.durability,
+                migrations,
+                Arc::clone(&readers),
+            )?)
         };
-        let readers = Readers::new(file.clone(), migrations, options.readers, options.read_only);
         let store = Self { file, readers, writer };
         store.vector()?;
         Ok(store)

@@ -161,11 +161,14 @@ fn read_list(file: &Path) -> Result<Vec<Rule>, AdminError> {
             "the list is too long: cut it into several",
         )));
     }
+    rules_of(&text).map_err(|reason| failed(std::io::Error::other(reason)))
+}
+
+/// The rules in a list, one in a line; or which line is none, and why.
+pub(crate) fn rules_of(text: &str) -> Result<Vec<Rule>, String> {
     let lines = text.lines().enumerate();
     let lines = lines.filter(|(_, line)| !line.trim().is_empty() && !line.starts_with('#'));
-    let rules = lines.map(|(at, line)| {
-        serde_json::from_str(line).map_err(|error| failed(std::io::Error::other(format!("line {}: {error}", at + 1))))
-    });
+    let rules = lines.map(|(at, line)| serde_json::from_str(line).map_err(|error| format!("line {}: {error}", at + 1)));
     rules.collect()
 }
 

@@ -3,7 +3,7 @@
 //! Rows are read in the order of their primary key, on which a note says how far an import is. The digest that Hockeypuck
 //! found of each is compared with the one found here, of that row alone, whatever else is stored of the certificate.
 
-mod document;
+pub(crate) mod document;
 
 use super::load::{self, LoadReport};
 use super::pipeline::{Committed, Piece, Pipeline, Ready};

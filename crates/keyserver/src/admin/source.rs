@@ -73,16 +73,21 @@ impl Source {
             inner: raw,
             read: Arc::clone(read),
         };
-        let mut plain = unpack(BufReader::with_capacity(PIECE_OCTETS, counted))?;
-        let start = plain.fill_buf()?;
-        Ok(if is_keybox(start) {
-            Box::new(Keybox::new(plain))
-        } else if armor::is_armored(start) {
-            Box::new(Dearmored::new(plain))
-        } else {
-            plain
-        })
+        packets(counted)
     }
+}
+
+/// The packets in a file of any kind: packed or not, a keybox, armored or neither.
+pub(crate) fn packets(raw: impl Read + Send + 'static) -> io::Result<Box<dyn Read + Send>> {
+    let mut plain = unpack(BufReader::with_capacity(PIECE_OCTETS, raw))?;
+    let start = plain.fill_buf()?;
+    Ok(if is_keybox(start) {
+        Box::new(Keybox::new(plain))
+    } else if armor::is_armored(start) {
+        Box::new(Dearmored::new(plain))
+    } else {
+        plain
+    })
 }
 
 /// Endings of files that are taken from folders, before `.gz` or `.zst`.

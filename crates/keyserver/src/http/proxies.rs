@@ -12,7 +12,7 @@ use axum::http::{HeaderMap, HeaderValue};
 use std::net::{IpAddr, SocketAddr};
 
 /// The proxies that are believed.
-pub(super) struct Proxies {
+pub(crate) struct Proxies {
     trusted: Vec<Network>,
     header: HeaderName,
     read: fn(&str) -> Option<IpAddr>,
@@ -20,7 +20,7 @@ pub(super) struct Proxies {
 
 impl Proxies {
     /// As configured.
-    pub(super) fn new(http: &config::Http) -> Self {
+    pub(crate) fn new(http: &config::Http) -> Self {
         let (header, read): (_, fn(&str) -> _) = match http.proxy_header {
             ProxyHeader::XForwardedFor => (HeaderName::from_static("x-forwarded-for"), node),
             ProxyHeader::Forwarded => (FORWARDED, forwarded),
@@ -33,7 +33,7 @@ impl Proxies {
     }
 
     /// Who sent a request that came from `caller`.
-    pub(super) fn client(&self, caller: IpAddr, headers: &HeaderMap) -> IpAddr {
+    pub(crate) fn client(&self, caller: IpAddr, headers: &HeaderMap) -> IpAddr {
         let is_proxy = |address: IpAddr| self.trusted.iter().any(|network| network.holds(address));
         let mut client = caller.to_canonical();
         let values = headers

@@ -100,7 +100,7 @@ impl Verb {
 
 /// The lines between the path and the certificate.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Terms<'a> {
+pub(crate) struct Terms<'a> {
     host: Option<&'a str>,
     time: Option<Instant>,
     reason: Option<&'a str>,
@@ -259,7 +259,7 @@ fn note(ingest: &Ingest, change: &Change, done: &[Selector]) -> Result<(), Chang
 }
 
 /// Takes the text of an order apart: what binds it, and the certificate in armor.
-fn read(verb: Verb, text: &[u8]) -> Result<(Terms<'_>, &[u8]), OrderError> {
+pub(crate) fn read(verb: Verb, text: &[u8]) -> Result<(Terms<'_>, &[u8]), OrderError> {
     let mut terms = Terms::default();
     let first = line(text);
     if first != verb.path().as_bytes() {

@@ -28,12 +28,15 @@ struct State {
     /// The one last used lies on top: its cache is the warmest.
     idle: Vec<Connection>,
     lent: usize,
+    /// How often all connections were forgotten.
+    age: u32,
 }
 
 /// A connection on loan; `None` once it is given back or found unfit.
 struct Loan<'a> {
     readers: &'a Readers,
     connection: Option<Connection>,
+    age: u32,
 }
 
 impl Readers {
@@ -56,6 +59,13 @@ impl Readers {
     /// Runs `read` on a connection; waits for one if all are in use.
     pub(super) fn run<T>(&self, read: impl FnOnce(&Connection) -> Result<T, Fault>) -> Result<T, StoreError> {
         self.attempt(read).map_err(|fault| fault.at(&self.file))
+    }
+
+    /// Closes all connections, those on loan when they come back.
+    pub(super) fn forget(&self) {
+        let mut state = self.state();
+        state.age = state.age.wrapping_add(1);
+        state.idle.clear();
     }
 
     /// A connection of its own for a long view; it does not count against the pool.
@@ -86,6 +96,7 @@ impl Readers {
         Loan {
             readers: self,
             connection: state.idle.pop(),
+            age: state.age,
         }
     }
 
@@ -98,7 +109,9 @@ impl Drop for Loan<'_> {
     fn drop(&mut self) {
         let mut state = self.readers.state();
         state.lent -= 1;
-        state.idle.extend(self.connection.take());
+        if self.age == state.age {
+            state.idle.extend(self.connection.take());
+        }
         drop(state);
         self.readers.returned.notify_one();
     }

@@ -20,6 +20,7 @@ use rusqlite::Connection;
 
 use super::Durability;
 use super::fault::Fault;
+use super::readers::Readers;
 use super::schema::{self, Migrations};
 use super::write::Transaction;
 use crate::batch::now;
@@ -49,6 +50,7 @@ struct Worker {
     connection: Connection,
     /// The disk was read-only when the connection was opened, which it then is for good.
     read_only: bool,
+    readers: Arc<Readers>,
     durability: Durability,
     migrations: Migrations,
     /// Pages in the log after the last commit, kept by SQLite's hook.
@@ -65,10 +67,14 @@ struct Worker {
 
 impl Writer {
     /// Opens `file` and starts the thread.
-    pub(super) fn start(file: &Path, durability: Durability, migrations: Migrations) -> Result<Self, StoreError> {
+    pub(super) fn start(
+        file: &Path,
+        durability: Durability,
+        migrations: Migrations,
+        readers: Arc<Readers>,
+    ) -> Result<Self, StoreError> {
         let log_pages = Arc::new(AtomicI32::new(0));
-        let (connection, read_only) =
-            open(file, durability, migrations, &log_pages).map_err(|fault| fault.at(file))?;
+        let (connection, read_only) = open(file, durability, migrations, &log_pages).map_err(|fault| fault.at(file))?;
         let (jobs, queue) = sync_channel(QUEUE_MAX);
         let checkpoint_at = checkpoint_pages(durability);
         let file = file.to_owned();
@@ -76,6 +82,7 @@ impl Writer {
             file: file.clone(),
             connection,
             read_only,
+            readers,
             durability,
             migrations,
             log_pages,
@@ -180,12 +187,19 @@ impl Worker {
         }
     }
 
-    /// A disk that is writable again needs a new connection.
+    /// A disk that is writable again needs new connections. Those of one process share how they see the index of the log,
+    /// so all have to go before one comes that can write.
     fn reopen_if_read_only(&mut self) {
-        if self.read_only
-            && let Ok((connection, false)) = open(&self.file, self.durability, self.migrations, &self.log_pages)
-        {
-            (self.connection, self.read_only) = (connection, false);
+        if !self.read_only || File::options().write(true).open(&self.file).is_err() {
+            return;
+        }
+        let Ok(nothing) = Connection::open_in_memory() else {
+            return;
+        };
+        self.connection = nothing;
+        self.readers.forget();
+        if let Ok((connection, read_only)) = open(&self.file, self.durability, self.migrations, &self.log_pages) {
+            (self.connection, self.read_only) = (connection, read_only);
         }
     }
 
@@ -293,6 +307,7 @@ impl Worker {
     /// Nothing to do: moves the log into the database, and if that lasts, empties it and gives memory back. A log that is
     /// used again costs less to sync than one that has to grow.
     fn rest(&mut self) {
+        self.reopen_if_read_only();
         self.rests = self.rests.saturating_add(1);
         match self.rests {
             RESTS_TO_CHECKPOINT if self.log_pages.load(Ordering::Relaxed) > 0 => self.checkpoint(),

@@ -10,15 +10,15 @@ use serde_json::{Map, Value};
 
 /// What a document holds.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Document {
+pub(crate) struct Document {
     /// All packets, in the order of a certificate.
-    pub(super) packets: Vec<u8>,
+    pub(crate) packets: Vec<u8>,
     /// What holds no packet where one was expected, in words.
     pub(super) unread: Vec<String>,
 }
 
 /// Reads a document; the error says in words why it is none.
-pub(super) fn read(text: &str) -> Result<Document, String> {
+pub(crate) fn read(text: &str) -> Result<Document, String> {
     let value: Value = serde_json::from_str(text).map_err(|error| format!("its document is no JSON: {error}"))?;
     let object = value.as_object().ok_or("its document is no object")?;
     let mut document = Document::default();
