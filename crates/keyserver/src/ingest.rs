@@ -73,8 +73,8 @@ pub struct Receipt {
     pub certificates: u64,
     /// Those of them that brought nothing new.
     pub needless: u64,
-    /// Their elements in the dataset, as they were before they met what is stored.
-    pub elements: BTreeSet<Vec<u8>>,
+    /// The elements of each in the dataset, as they were before they met what is stored.
+    pub elements: Vec<BTreeSet<Vec<u8>>>,
     /// Those of them that the operator does not want, whoever offers them.
     pub forbidden: BTreeSet<Vec<u8>>,
 }
@@ -86,6 +86,18 @@ impl Receipt {
         self.needless += other.needless;
         self.elements.extend(other.elements);
         self.forbidden.extend(other.forbidden);
+    }
+
+    /// Is this an element of one that came?
+    pub fn holds(&self, element: &[u8]) -> bool {
+        self.elements.iter().any(|elements| elements.contains(element))
+    }
+
+    /// How many have none of these elements, which were lacking when they were asked for: the way they went was the
+    /// wrong one, whatever else they brought.
+    pub fn wrong_way(&self, lacking: &[Vec<u8>]) -> u64 {
+        let is_wrong = |elements: &&BTreeSet<Vec<u8>>| !lacking.iter().any(|element| elements.contains(element));
+        self.elements.iter().filter(is_wrong).count() as u64
     }
 }
 
@@ -263,11 +275,11 @@ impl Ingest {
         for prepared in prepared.iter() {
             let elements = self.policy.elements(&prepared.cert, &Veto::Nothing).into_iter();
             let elements = elements.filter(|element| element.dataset == dataset);
-            let list = match prepared.ban() {
-                Some(_) => &mut receipt.forbidden,
-                None => &mut receipt.elements,
-            };
-            list.extend(elements.map(|element| element.bytes));
+            let elements: BTreeSet<_> = elements.map(|element| element.bytes).collect();
+            if prepared.ban().is_some() {
+                receipt.forbidden.extend(elements.iter().cloned());
+            }
+            receipt.elements.push(elements);
         }
         Ok(receipt)
     }

@@ -18,6 +18,7 @@ use keyrink_openpgp::veto::Veto;
 use keyrink_store::memory::MemoryStore;
 use keyrink_store::{Batch, Decision, RecordId, Stored};
 use keyrink_testkit::{Algorithm, Certificate, Key, Kind, Reason, Signature, hex};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 fn node() -> Ingest {
@@ -416,10 +417,11 @@ fn peers_are_told_apart_from_what_nobody_wants() {
     put(&ingest, Action::Erase, &[&alice().fingerprint()]);
     let bob = Certificate::v4(2, "bob").user_id("Bob").to_bytes();
     let receipt = ingest.receive(SKS.dataset, &[alice().to_bytes(), bob]).unwrap();
-    assert_eq!(
-        (receipt.certificates, receipt.elements.len(), receipt.forbidden.len()),
-        (2, 1, 1)
-    );
+    let elements = receipt.elements.iter().map(BTreeSet::len);
+    assert_eq!(elements.collect::<Vec<_>>(), [1, 1]);
+    assert_eq!((receipt.certificates, receipt.forbidden.len()), (2, 1));
+    let wanted = receipt.elements[1].iter().cloned().collect::<Vec<_>>();
+    assert_eq!([receipt.wrong_way(&wanted), receipt.wrong_way(&[])], [1, 2]);
 }
 
 #[test]

@@ -168,8 +168,8 @@ async fn test(config: &Config, address: &str) -> Result<(), AdminError> {
     println!(
         "{} requests, {} octets received, {} sent: {}",
         tally.requests,
-        tally.received,
-        tally.sent,
+        met.octets.received,
+        met.octets.sent,
         status::plain(&met.found.end.to_string())
     );
     Ok(())

@@ -4,8 +4,9 @@
 //! counted by their kind: their words come from others and can be of any number, so they are in `keyrink peers` only.
 
 use super::dataset::{Kind, Total};
+use super::session::Octets;
 use super::status::{Doing, Report, Trouble};
-use keyrink_recon::session::Tally;
+use crate::ingest::Receipt;
 use metrics::{counter, gauge};
 
 /// Counts a call that this node makes, whatever becomes of it.
@@ -14,8 +15,8 @@ pub(super) fn count_call(partner: &str) {
 }
 
 /// Counts a session, whoever called.
-pub(super) fn count_session(partner: &str, tally: &Tally) {
-    let octets = [("received", tally.received), ("sent", tally.sent)];
+pub(super) fn count_session(partner: &str, octets: Octets) {
+    let octets = [("received", octets.received), ("sent", octets.sent)];
     for (direction, octets) in octets {
         counter!("keyrink_peer_octets_total", "partner" => partner.to_owned(), "direction" => direction)
             .increment(octets);
@@ -23,12 +24,12 @@ pub(super) fn count_session(partner: &str, tally: &Tally) {
     counter!("keyrink_peer_sessions_total", "partner" => partner.to_owned()).increment(1);
 }
 
-/// Counts certificates that came, and those of them that brought nothing new.
-pub(super) fn count_certificates(partner: &str, kind: &Kind, certificates: u64, needless: u64) {
-    counter!("keyrink_peer_certificates_total", "partner" => partner.to_owned(), "dataset" => kind.name)
-        .increment(certificates);
-    counter!("keyrink_peer_needless_certificates_total", "partner" => partner.to_owned(), "dataset" => kind.name)
-        .increment(needless);
+/// Counts certificates that came, those of them that brought nothing new, and those without what they were fetched for.
+pub(super) fn count_certificates(partner: &str, kind: &Kind, receipt: &Receipt, wrong_way: u64) {
+    let labels = [("partner", partner.to_owned()), ("dataset", kind.name.to_owned())];
+    counter!("keyrink_peer_certificates_total", &labels).increment(receipt.certificates);
+    counter!("keyrink_peer_needless_certificates_total", &labels).increment(receipt.needless);
+    counter!("keyrink_peer_wrong_way_certificates_total", &labels).increment(wrong_way);
 }
 
 /// Counts something that went wrong.

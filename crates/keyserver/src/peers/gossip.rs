@@ -287,6 +287,7 @@ fn session_ended(node: &Node, partner: &Partner, role: Role, met: Met) {
         omitted,
         held,
         found,
+        octets,
     } = met;
     let (name, differences) = (partner.name(), found.missing.len());
     let is_whole = found.end == End::Complete;
@@ -307,7 +308,7 @@ fn session_ended(node: &Node, partner: &Partner, role: Role, met: Met) {
         None => tracing::debug!(partner = name, "session: no difference"),
     }
     let back = role == Role::Accepting && error.is_none() && partner.report().failures > 0;
-    figures::count_session(name, &found.tally);
+    figures::count_session(name, octets);
     note_parts(partner, kind, &omitted, found.refused);
     partner.note(|report| {
         report.dataset = Some(kind.name.to_owned());
@@ -315,8 +316,8 @@ fn session_ended(node: &Node, partner: &Partner, role: Role, met: Met) {
         report.last_session = Some(now());
         report.called = role == Role::Calling;
         report.differences = differences as u64;
-        report.received += found.tally.received;
-        report.sent += found.tally.sent;
+        report.received += octets.received;
+        report.sent += octets.sent;
         report.failures = match (error, role) {
             (None, _) => 0,
             (Some(_), Role::Calling) => report.failures.saturating_add(1),

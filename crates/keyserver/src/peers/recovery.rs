@@ -188,12 +188,14 @@ fn fetch_blocking(
         .fetcher
         .fetch(source, &asked, |certificate| taking.take(certificate));
     let receipt = taking.finish()?;
+    let wrong_way = receipt.wrong_way(batch);
     partner.note(|report| {
         report.fetched_octets += fetched.as_ref().map_or(0, |fetched| fetched.octets);
         report.fetched += receipt.certificates;
         report.needless += receipt.needless;
+        report.wrong_way += wrong_way;
     });
-    figures::count_certificates(partner.name(), kind, receipt.certificates, receipt.needless);
+    figures::count_certificates(partner.name(), kind, &receipt, wrong_way);
     let lacking = node.store.lacking(kind.dataset, batch)?;
     let (forbidden, lacking): (Vec<_>, Vec<_>) = lacking
         .into_iter()
@@ -277,9 +279,12 @@ fn judge(
             BatchError::Nothing
         });
     }
-    let (given, kept_back): (Vec<_>, Vec<_>) = lacking
-        .into_iter()
-        .partition(|element| receipt.elements.contains(element) || state(element) == Some(DigestState::Withheld));
+    // Included, and yet not here: it was read, and left out by the limits of this node.
+    let was_included = |element: &Vec<u8>| states.get(&element[..]) == Some(&DigestState::Included);
+    let was_given = |element: &Vec<u8>| {
+        receipt.holds(element) || was_included(element) || state(element) == Some(DigestState::Withheld)
+    };
+    let (given, kept_back): (Vec<_>, Vec<_>) = lacking.into_iter().partition(was_given);
     refuse(node, partner, kind, kind.refused_first, &given)?;
     let may_again = |element: &Vec<u8>| partner.queue.times(kind, element) + 1 < ASK_MAX;
     let (again, never): (Vec<_>, Vec<_>) = kept_back.into_iter().partition(may_again);

@@ -33,6 +33,15 @@ pub(crate) struct Met {
     pub(crate) held: u64,
     /// What came out.
     pub(crate) found: Found,
+    /// What went over the connection, configurations included.
+    pub(crate) octets: Octets,
+}
+
+/// Octets of a connection in each direction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Octets {
+    pub(crate) received: u64,
+    pub(crate) sent: u64,
 }
 
 /// Why a connection came to no session.
@@ -63,11 +72,13 @@ pub(crate) async fn run(
 ) -> Result<Met, SessionError> {
     let start = Instant::now();
     let _ = stream.set_nodelay(true);
+    let mut octets = Octets::default();
     let mut handshake = match role {
         Role::Accepting => Handshake::accept(settings, start.elapsed()),
         Role::Calling => Handshake::call(settings, start.elapsed()),
     };
-    let agreed = drive(&mut handshake, &mut stream, start, Bounds::until(HANDSHAKE_WITHIN)).await;
+    let bounds = Bounds::until(HANDSHAKE_WITHIN);
+    let agreed = drive(&mut handshake, &mut stream, start, bounds, &mut octets).await;
     let peer = match &agreed {
         Ok(agreement) => Some(&agreement.peer),
         Err(failure) => failure.peer(),
@@ -107,7 +118,7 @@ pub(crate) async fn run(
     });
     let mut machine = machine?;
     let bounds = Bounds::until(Budget::default().session);
-    let found = drive(&mut *machine, &mut stream, start, bounds).await;
+    let found = drive(&mut *machine, &mut stream, start, bounds, &mut octets).await;
     // What was written last must arrive before the connection is gone.
     let _ = tokio::time::timeout(PARTING, stream.shutdown()).await;
     Ok(Met {
@@ -115,6 +126,7 @@ pub(crate) async fn run(
         omitted,
         held,
         found,
+        octets,
     })
 }
 
@@ -140,12 +152,13 @@ impl Bounds {
     }
 }
 
-/// Runs a state machine over a socket to its end.
+/// Runs a state machine over a socket to its end, and counts what goes over it.
 async fn drive<S: Session + Send + ?Sized>(
     machine: &mut S,
     stream: &mut TcpStream,
     start: Instant,
     bounds: Bounds,
+    octets: &mut Octets,
 ) -> S::Outcome {
     let (mut reader, mut writer) = stream.split();
     let mut buffer = vec![0; BUFFER];
@@ -161,7 +174,7 @@ async fn drive<S: Session + Send + ?Sized>(
                 }
                 let read = reader.read(&mut buffer);
                 match tokio::time::timeout(until.saturating_sub(start.elapsed()), read).await {
-                    Ok(count) => open = take(machine, count, &buffer, start),
+                    Ok(count) => open = take(machine, count, &buffer, start, octets),
                     Err(_elapsed) => {}
                 }
             }
@@ -170,14 +183,17 @@ async fn drive<S: Session + Send + ?Sized>(
                 while !rest.is_empty() {
                     tokio::select! {
                         written = tokio::time::timeout_at(taken_by, writer.write(rest)) => match written {
-                            Ok(Ok(count @ 1..)) => (rest, taken_by) = (&rest[count..], bounds.next()),
+                            Ok(Ok(count @ 1..)) => {
+                                octets.sent += count as u64;
+                                (rest, taken_by) = (&rest[count..], bounds.next());
+                            }
                             _ => {
                                 machine.closed(start.elapsed());
                                 break;
                             }
                         },
                         count = reader.read(&mut buffer), if open && machine.wants_input() => {
-                            open = take(machine, count, &buffer, start);
+                            open = take(machine, count, &buffer, start, octets);
                         }
                     }
                 }
@@ -187,9 +203,16 @@ async fn drive<S: Session + Send + ?Sized>(
 }
 
 /// Hands what was read to the machine; false if nothing more will come.
-fn take<S: Session + ?Sized>(machine: &mut S, count: io::Result<usize>, buffer: &[u8], start: Instant) -> bool {
+fn take<S: Session + ?Sized>(
+    machine: &mut S,
+    count: io::Result<usize>,
+    buffer: &[u8],
+    start: Instant,
+    octets: &mut Octets,
+) -> bool {
     match count {
         Ok(count @ 1..) => {
+            octets.received += count as u64;
             block_in_place(|| machine.receive(start.elapsed(), &buffer[..count]));
             true
         }
@@ -261,7 +284,8 @@ mod tests {
         });
         let driven = tokio::spawn(async move {
             let mut machine = Writer { closed: false };
-            drive(&mut machine, &mut stream, start, Bounds { unread, end }).await;
+            let mut octets = Octets::default();
+            drive(&mut machine, &mut stream, start, Bounds { unread, end }, &mut octets).await;
         });
         let ended = tokio::time::timeout(Duration::from_secs(10), driven).await;
         peer.abort();

@@ -40,7 +40,7 @@ pub struct Report {
     pub called: bool,
     /// Elements that the partner had and this node lacked, in the last session.
     pub differences: u64,
-    /// Octets of all sessions that came from it.
+    /// Octets of all sessions that came from it, configurations included.
     pub received: u64,
     /// Octets of all sessions that went to it.
     pub sent: u64,
@@ -48,6 +48,8 @@ pub struct Report {
     pub fetched: u64,
     /// Those of them that brought nothing new.
     pub needless: u64,
+    /// Those without anything that they were fetched for, whatever else they brought.
+    pub wrong_way: u64,
     /// Octets of the answers that brought them.
     pub fetched_octets: u64,
     /// Requests for certificates that were sent to it.

@@ -120,6 +120,22 @@ async fn every_realm_that_both_have_is_reconciled() {
     );
 }
 
+/// Configurations are octets of a session too: of one that finds nothing they are most.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_octet_of_a_session_is_counted() {
+    let same = elements(0, 1, 300);
+    let [caller, called] = [0, 1].map(|_| node(only_second, &[], &[(&SECOND, same.clone())]));
+    let [there, here] = meet(&caller, &called, 1).await.map(|partner| partner.report());
+    assert_eq!([there.sent, there.received], [here.received, here.sent]);
+    // Six samples and a bit string go one way; configurations and verdicts go both.
+    assert!(
+        there.sent > 100 && here.sent > 6 * 33 + 100,
+        "{} {}",
+        there.sent,
+        here.sent
+    );
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_either_omits_is_not_compared() {
     let [v4, v6] = [elements(0, 1, 40), elements(0x80, 2, 70)];

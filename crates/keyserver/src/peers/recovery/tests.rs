@@ -4,6 +4,7 @@ use super::*;
 use crate::config::{self, Config};
 use keyrink_openpgp::project::Projection;
 use keyrink_store::memory::MemoryStore;
+use keyrink_testkit::Certificate;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::sync::Mutex;
@@ -50,6 +51,34 @@ fn told(states: &[DigestState]) -> Vec<u8> {
     let count = (states.len() as u32).to_be_bytes().to_vec();
     let states = states.iter().map(|state| *state as u8).collect();
     [b"HTTP/1.0 200 OK\r\n\r\n\0\0\0\0\r\n".to_vec(), count, states].concat()
+}
+
+/// An answer with these certificates that says this of the elements asked for.
+fn delivered(certificates: &[Vec<u8>], states: &[DigestState]) -> Vec<u8> {
+    let number = |count: usize| (count as u32).to_be_bytes().to_vec();
+    let mut answer = [b"HTTP/1.0 200 OK\r\n\r\n".to_vec(), number(certificates.len())].concat();
+    for certificate in certificates {
+        answer.extend(number(certificate.len()));
+        answer.extend(certificate);
+    }
+    answer.extend(b"\r\n");
+    answer.extend(number(states.len()));
+    answer.extend(states.iter().map(|state| *state as u8));
+    answer
+}
+
+/// The elements of a certificate in the second generation, whatever the limits of a node are.
+fn elements(certificate: &[u8]) -> BTreeSet<Vec<u8>> {
+    let unlimited = keyrink_openpgp::policy::Limits {
+        user_id_octets: 1 << 20,
+        ..Default::default()
+    };
+    let mut cert = keyrink_openpgp::read::Keyring::read(certificate, &unlimited)
+        .certs
+        .remove(0)
+        .cert;
+    keyrink_openpgp::verify::verify(&mut cert, None);
+    cert.annotated_hashes().iter().map(|hash| hash.to_vec()).collect()
 }
 
 /// For how many seconds one element of the second generation is refused after these answers; 0 if it is not.
@@ -103,7 +132,7 @@ async fn what_makes_a_partner_hang_up_is_refused() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_partner_that_is_busy_is_asked_again_when_it_says() {
-    let certificate = keyrink_testkit::Certificate::v4(1, "a").user_id("A").to_bytes();
+    let certificate = Certificate::v4(1, "a").user_id("A").to_bytes();
     let length = |octets: &[u8]| (octets.len() as u32).to_be_bytes();
     let delivery = [
         b"HTTP/1.0 200 OK\r\n\r\n\0\0\0\x01".to_vec(),
@@ -150,6 +179,65 @@ async fn a_question_that_fails_says_little_about_what_was_asked_for() {
         refused_for(vec![told(&[DigestState::Withheld])]).await,
         86_390..=86_400
     ));
+}
+
+/// The reader leaves it out before anything is known of it, so nothing but the word of the partner says that it came.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_limits_leave_out_is_fetched_once() {
+    let certificate = Certificate::v4(1, "a").user_id("A");
+    let long = certificate.user_id("x".repeat(17 << 10)).to_bytes();
+    let short = Certificate::v4(1, "a").user_id("A").to_bytes();
+    let wanted: Vec<_> = elements(&long).difference(&elements(&short)).cloned().collect();
+    assert_eq!(wanted.len(), 1);
+    let (node, partner, asked) = partner(vec![delivered(&[long], &[DigestState::Included])], 0.01);
+    node.ingest.receive(second().dataset, &[short]).unwrap();
+    partner.queue.add(second(), wanted.clone(), true);
+    drain(&node, &partner).await;
+    assert_eq!(asked.lock().unwrap().len(), 1);
+    let refusals = node.store.refusals(partner.name(), second().dataset, &wanted).unwrap();
+    let seconds = refusals[0].until - super::super::partner::now();
+    assert!(matches!(seconds, 86_390..=86_400), "{seconds}");
+}
+
+/// It brought something, a signature by somebody else, but nothing that it was fetched for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_went_the_wrong_way_is_counted_whatever_it_brought() {
+    let signer = Certificate::v4(2, "signer");
+    let [older, other] = [1, 3].map(|seed| Certificate::v4(seed, "a").user_id("A"));
+    let wanted = Vec::from_iter(elements(&other.to_bytes()));
+    let here = older.to_bytes();
+    let certified = older.certified_by(signer.primary()).to_bytes();
+    let answer = delivered(&[certified, other.to_bytes()], &[DigestState::Included]);
+    let (node, partner, _) = partner(vec![answer], 0.01);
+    node.ingest.receive(second().dataset, &[here]).unwrap();
+    partner.queue.add(second(), wanted, true);
+    drain(&node, &partner).await;
+    let report = partner.report();
+    assert_eq!((report.fetched, report.wrong_way, report.needless), (2, 1, 0));
+}
+
+/// Two certificates can share the octets by which elements name them; who gives one of them only for the hash asked for is
+/// asked for the other by its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_shares_a_subject_is_asked_for_by_its_own_hash() {
+    let certificate = Certificate::v4(1, "a").user_id("A").to_bytes();
+    let own = Vec::from_iter(elements(&certificate)).remove(0);
+    let mut other = own.clone();
+    other[1..16].fill(0xFF);
+    let answers = vec![
+        delivered(&[certificate], &[DigestState::Included]),
+        told(&[DigestState::Unknown]),
+    ];
+    let (node, partner, asked) = partner(answers, 0.01);
+    partner.queue.add(second(), vec![own.clone(), other.clone()], true);
+    drain(&node, &partner).await;
+    assert_eq!(asked.lock().unwrap().len(), 2);
+    assert_eq!(
+        node.store.lacking(second().dataset, &[own]).unwrap(),
+        Vec::<Vec<u8>>::new()
+    );
+    let refusals = node.store.refusals(partner.name(), second().dataset, &[other]).unwrap();
+    assert_eq!((refusals.len(), partner.report().wrong_way), (1, 0));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
