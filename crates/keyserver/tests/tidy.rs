@@ -172,6 +172,29 @@ fn the_map_is_right() {
     none(wrong_paths(&text, &all));
 }
 
+/// Whoever copies such a line must not switch the second generation off by it.
+#[test]
+fn documented_datasets_hold_the_second_generation() {
+    let (mut faults, mut count) = (Vec::new(), 0);
+    for path in tracked().iter().filter(|path| path.ends_with(".md")) {
+        let text = fs::read_to_string(root().join(path)).unwrap();
+        for written in text.split("datasets =").skip(1) {
+            let Some((list, _)) = written
+                .trim_start()
+                .strip_prefix('[')
+                .and_then(|rest| rest.split_once(']'))
+            else {
+                continue;
+            };
+            count += 1;
+            let holds = list.contains("\"openpgp/2\"");
+            faults.extend((!holds).then(|| format!("{path}: datasets = [{list}]")));
+        }
+    }
+    assert!(count > 0);
+    none(faults);
+}
+
 #[test]
 fn the_readme_has_its_two_commands() {
     let text = fs::read_to_string(root().join("README.md")).unwrap();
