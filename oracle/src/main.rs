@@ -8,18 +8,38 @@
 mod judged;
 mod sequoia;
 
-use judged::{Judge, Judgement, debian, gnupgs, ours, table, vectors};
+use judged::{Judge, Judgement, debian, gnupgs, ours, second, table, vectors};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let files = [debian(), vectors()].concat();
-    let ours = ours(&files);
+    tell_of_reconciliation();
+    let keyrings = [debian(), vectors()].concat();
+    let ours = ours(&keyrings);
     let claims: usize = ours.values().map(Vec::len).sum();
     println!("{} certificates, {claims} valid self-signatures", ours.len());
-    let wrong = compare(Judge::Sequoia, &ours, &sequoia::valid(&files)) + compare(Judge::GnuPg, &ours, &gnupgs(&files));
+    let (sequoias, gnupgs) = (sequoia::valid(&keyrings), gnupgs(&keyrings));
+    let wrong = compare(Judge::Sequoia, &ours, &sequoias) + compare(Judge::GnuPg, &ours, &gnupgs);
     match wrong {
         0 => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,
+    }
+}
+
+/// Prints every dispute about the vectors of the second generation of reconciliation, which are few.
+fn tell_of_reconciliation() {
+    let certificates = second();
+    let ours = ours(&certificates);
+    for (judge, theirs) in [
+        (Judge::Sequoia, sequoia::valid(&certificates)),
+        (Judge::GnuPg, gnupgs(&certificates)),
+    ] {
+        let disputes = judge.disputes(&ours, &theirs);
+        println!(
+            "{judge:?} and the {} vectors of reconciliation: {} disputes",
+            certificates.len(),
+            disputes.len()
+        );
+        disputes.iter().for_each(|dispute| println!("  {dispute}"));
     }
 }
 

@@ -4,15 +4,14 @@ use crate::judged::{Claim, Judgement, tidy};
 use sequoia_openpgp::cert::prelude::*;
 use sequoia_openpgp::packet::Signature;
 use sequoia_openpgp::parse::Parse;
-use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The self-signatures that Sequoia finds valid.
-pub(crate) fn valid(files: &[PathBuf]) -> Judgement {
+pub(crate) fn valid(keyrings: &[Vec<u8>]) -> Judgement {
     let mut judgement = Judgement::new();
-    for file in files {
+    for octets in keyrings {
         // A certificate that Sequoia does not take is missing from the judgement, and a dispute for that.
-        let certs = CertParser::from_file(file).into_iter().flatten();
+        let certs = CertParser::from_bytes(octets).into_iter().flatten();
         for cert in certs.flatten() {
             let claims = judgement.entry(cert.fingerprint().to_hex()).or_default();
             claims.extend(signatures(&cert).iter().map(claim));

@@ -3,10 +3,13 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use keyrink_openpgp::armor;
-use keyrink_openpgp::cert::{Cert, Component};
-use keyrink_openpgp::digest::AnnotatedHash;
+use keyrink_openpgp::cert::{Attached, Cert, Component};
+use keyrink_openpgp::crypto::digest::{md5, sha256};
+use keyrink_openpgp::digest::{AnnotatedHash, sks_digest};
+use keyrink_openpgp::facts::Fact;
 use keyrink_openpgp::merge::merge;
-use keyrink_openpgp::packet::tag;
+use keyrink_openpgp::packet::signature::{Signature, kind};
+use keyrink_openpgp::packet::{Frames, tag};
 use keyrink_openpgp::policy::Limits;
 use keyrink_openpgp::project::Projection;
 use keyrink_openpgp::read::Keyring;
@@ -35,15 +38,22 @@ fn read(octets: &[u8]) -> Cert {
     cert
 }
 
-fn cert(vector: &Value) -> Cert {
+fn octets(vector: &Value) -> Vec<u8> {
     let base64 = vector["certificate_base64"].as_str().unwrap();
     let armored = format!("-----BEGIN PGP PUBLIC KEY BLOCK-----\n\n{base64}\n-----END PGP PUBLIC KEY BLOCK-----\n");
-    read(&armor::decode(armored.as_bytes()).unwrap())
+    armor::decode(armored.as_bytes()).unwrap()
+}
+
+fn cert(vector: &Value) -> Cert {
+    read(&octets(vector))
+}
+
+fn digits(octets: &[u8]) -> String {
+    octets.iter().map(|octet| format!("{octet:02x}")).collect()
 }
 
 fn hexadecimal(hashes: &[AnnotatedHash]) -> BTreeSet<String> {
-    let text = |hash: &AnnotatedHash| hash.iter().map(|octet| format!("{octet:02x}")).collect();
-    hashes.iter().map(text).collect()
+    hashes.iter().map(|hash| digits(hash)).collect()
 }
 
 fn expected(vector: &Value) -> BTreeSet<String> {
@@ -62,9 +72,75 @@ fn every_vector_has_its_annotated_hashes() {
             "{name}"
         );
         assert_eq!(hexadecimal(&cert.annotated_hashes()), expected(vector), "{name}");
+        if let Some(whole) = vector.get("v1_digest") {
+            let octets = octets(vector);
+            let packets: Vec<_> = Frames::new(&octets).map(Result::unwrap).collect();
+            let packets = packets.iter().map(|packet| (packet.tag, &*packet.body));
+            assert_eq!(digits(&sks_digest(packets)), *whole, "{name}");
+        }
         count += 1;
     }
     assert_eq!(count, 22);
+}
+
+#[test]
+fn every_signature_is_judged_and_hashed_on_its_own() {
+    let (vectors, mut counts) = (vectors(), [0; 2]);
+    for vector in certificates(&vectors) {
+        let (name, octets, cert) = (&vector["name"], octets(vector), cert(vector));
+        let packets: Vec<_> = Frames::new(&octets).map(Result::unwrap).collect();
+        let hashes = hexadecimal(&cert.annotated_hashes());
+        for expected in vector["signatures"].as_array().unwrap() {
+            let body = &*packets[expected["packet"].as_u64().unwrap() as usize].body;
+            let mut attached = cert.components().iter().flat_map(|component| &component.signatures);
+            let enumerable = attached.any(|attached| *attached.body == *body && attached.facts.has(Fact::Enumerable));
+            assert_eq!(enumerable, expected["enumerable"], "{name} {expected}");
+            counts[usize::from(enumerable)] += 1;
+            if !enumerable {
+                continue;
+            }
+            let signature = Signature::read(body).unwrap();
+            let (head, none, tail) = signature.without_unhashed(body);
+            let input = [head, none, tail].concat();
+            assert_eq!(input.len() as u64, expected["digest_input_length"], "{name}");
+            assert_eq!(digits(&sha256(&[&input])), expected["digest_input_sha256"], "{name}");
+            let md5 = digits(&md5(&[&input]));
+            assert_eq!(md5, expected["md5"], "{name}");
+            let hash = expected["annotated_hash"].as_str().unwrap();
+            assert!(hashes.contains(hash) && hash[1..32] == md5[1..], "{name} {hash}");
+        }
+    }
+    assert_eq!(counts, [21, 51]);
+}
+
+/// Elements are the valid self-signatures, less one that names somebody else as its issuer too, and those about the primary
+/// key that stand on something else besides.
+#[test]
+fn elements_are_valid_signatures_of_the_owner() {
+    let (mut strays, mut valid, mut left_out) = (0, 0, 0);
+    for cert in debian_certificates().chain(certificates(&vectors()).map(cert)) {
+        for component in cert.components() {
+            for Attached { facts, body, .. } in &component.signatures {
+                let is_about_primary = matches!(facts.kind, kind::DIRECT_KEY | kind::KEY_REVOCATION);
+                match (facts.has(Fact::Enumerable), facts.own_valid()) {
+                    (true, false) => {
+                        assert!(is_about_primary && component.tag != tag::PUBLIC_KEY);
+                        strays += 1;
+                    }
+                    (true, true) => valid += 1,
+                    (false, true) => {
+                        let signature = Signature::read(body).unwrap();
+                        let key = cert.key();
+                        assert!(!signature.may_be_of(&key.key_id(), key.fingerprint().as_bytes()));
+                        left_out += 1;
+                    }
+                    (false, false) => {}
+                }
+            }
+        }
+    }
+    println!("{valid} elements in their places, {strays} strays");
+    assert_eq!((valid, strays, left_out), (8133, 2, 1));
 }
 
 #[test]
@@ -109,20 +185,27 @@ fn a_merge_has_those_of_both() {
     }
 }
 
+fn debian_certificates() -> impl Iterator<Item = Cert> {
+    let keyrings = ["keyring", "maintainers", "nonupload", "role-keys"]
+        .map(|name| std::fs::read(format!("/usr/share/keyrings/debian-{name}.gpg")).unwrap());
+    let certs = keyrings
+        .into_iter()
+        .flat_map(|keyring| Keyring::read(&keyring, &Limits::default()).certs);
+    certs.map(|incoming| {
+        let mut cert = incoming.cert;
+        verify(&mut cert, None);
+        cert
+    })
+}
+
 /// So many another program counts, which shares no code with this one.
 #[test]
 fn debian_keyrings_have_so_many() {
-    let names = ["keyring", "maintainers", "nonupload", "role-keys"];
     let (mut certificates, mut hashes, mut most) = (0, 0, 0);
-    for name in names {
-        let keyring = std::fs::read(format!("/usr/share/keyrings/debian-{name}.gpg")).unwrap();
-        for incoming in Keyring::read(&keyring, &Limits::default()).certs {
-            let mut cert = incoming.cert;
-            verify(&mut cert, None);
-            let found = cert.annotated_hashes().len();
-            assert!(found > 0, "{}", cert.key().fingerprint());
-            (certificates, hashes, most) = (certificates + 1, hashes + found, most.max(found));
-        }
+    for cert in debian_certificates() {
+        let found = cert.annotated_hashes().len();
+        assert!(found > 0, "{}", cert.key().fingerprint());
+        (certificates, hashes, most) = (certificates + 1, hashes + found, most.max(found));
     }
     println!("at most {most} of one certificate");
     assert_eq!((certificates, hashes), (1178, 8084));

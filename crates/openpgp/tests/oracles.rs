@@ -7,7 +7,7 @@
 #[path = "support/judged.rs"]
 mod judged;
 
-use judged::{Judge, debian, gnupgs, judgement, ours, vectors};
+use judged::{Judge, debian, gnupgs, judgement, ours, second, vectors};
 use std::fs;
 
 #[test]
@@ -30,3 +30,56 @@ fn gnupg_agrees_on_the_keyrings() {
     assert_eq!(ours.len(), 1178, "where are the keyrings?");
     assert_eq!(Judge::GnuPg.disputes(&ours, &theirs), Vec::<String>::new());
 }
+
+/// The certificates of the second generation of reconciliation, whose valid self-signatures are what is reconciled.
+#[test]
+fn gnupg_agrees_on_what_is_reconciled() {
+    let certificates = second();
+    assert_eq!(certificates.len(), 22);
+    let disputes = Judge::GnuPg.disputes(&ours(&certificates), &gnupgs(&certificates));
+    assert_eq!(disputes, UNHEARD.map(|(dispute, _)| dispute));
+}
+
+/// What GnuPG does not find valid of them, and why.
+const UNHEARD: [(&str, &str); 10] = [
+    ("gnupg 0AD84EE5CCE416A08175E3B6EA8AB9CB not read by the judge", OLD_KEY),
+    (
+        "gnupg 29E5A551B359CE28714AC5C44373746EAB17783502D0C5CD38F56E21619D4CF0 not read by the judge",
+        NEW_KEY,
+    ),
+    (
+        "gnupg 32CC9C6E62080D88F94085182BAE71F6E45A585DCC76349136984DA5BEF19518 not read by the judge",
+        NEW_KEY,
+    ),
+    (
+        "gnupg 43351073B6D9BEFA43CAC78A1642C8C44B3C9E7A not read by the judge",
+        "it believes the unhashed area, which names somebody else",
+    ),
+    (
+        "gnupg 6B1FBA169EF0B0D2D8AD3B6713E450212754A865 not read by the judge",
+        NO_KEY_ID,
+    ),
+    (
+        "gnupg D8C9FA5DE7913205245C0B3C627DB18FA4C31861 valid for keyrink only: type 0x16, hash 8, created 1700000010",
+        NO_KEY_ID,
+    ),
+    (
+        "gnupg D8C9FA5DE7913205245C0B3C627DB18FA4C31861 valid for keyrink only: type 0x18, hash 8, created 1700000010",
+        NO_KEY_ID,
+    ),
+    (
+        "gnupg D8C9FA5DE7913205245C0B3C627DB18FA4C31861 valid for keyrink only: type 0x1f, hash 8, created 1700000010",
+        NO_KEY_ID,
+    ),
+    (
+        "gnupg D8C9FA5DE7913205245C0B3C627DB18FA4C31861 valid for keyrink only: type 0x28, hash 8, created 1700000010",
+        NO_KEY_ID,
+    ),
+    (
+        "gnupg D8C9FA5DE7913205245C0B3C627DB18FA4C31861 valid for keyrink only: type 0x30, hash 8, created 1700000010",
+        NO_KEY_ID,
+    ),
+];
+const OLD_KEY: &str = "it takes no keys of version 3";
+const NEW_KEY: &str = "it knows no keys of version 6";
+const NO_KEY_ID: &str = "it tries no signature that names its issuer by the fingerprint alone";

@@ -107,7 +107,8 @@ fn stream(name: &str, side: &str) -> Vec<u8> {
 }
 
 fn settings(filters: &str) -> Settings {
-    offers::settings(&["openpgp/1"], filters)
+    // Both generations, as nodes come: whoever does not know of trees must meet the first all the same.
+    offers::settings(&["openpgp/2", "openpgp/1"], filters)
 }
 
 /// Passes a recorded exchange of configurations and gives the stream behind it.

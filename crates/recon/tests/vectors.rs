@@ -59,6 +59,29 @@ fn v1_elements() {
 }
 
 #[test]
+fn v2_elements() {
+    let dataset = Dataset::v2("openpgp/2");
+    let (vectors, mut count) = (second(), 0);
+    let certificates = ["certificates", "rules"].map(|name| list(&vectors[name]));
+    let signatures = certificates
+        .into_iter()
+        .flatten()
+        .flat_map(|vector| list(&vector["signatures"]));
+    for vector in signatures.filter(|vector| vector["enumerable"] == true) {
+        let element = dataset.element_from_bytes(&hex(&vector["annotated_hash"])).unwrap();
+        assert_eq!(element.value(), decimal(text(&vector["element_decimal"])));
+        let mut wire = Vec::new();
+        element.value().write(dataset.value_length(), &mut wire);
+        assert_eq!(wire, hex(&vector["element_wire"]));
+        assert_eq!(dataset.element_bytes(&element), hex(&vector["annotated_hash"]));
+        let prefix: Prefix<5> = text(&vector["path_first_16_bits"]).parse().unwrap();
+        assert!(prefix.contains(&element));
+        count += 1;
+    }
+    assert_eq!(count, 51);
+}
+
+#[test]
 fn sample_points() {
     let (v1, v2) = (Dataset::v1("sks"), Dataset::v2("openpgp/2"));
     let vectors = json("recon-v1/points.json");
@@ -352,6 +375,16 @@ fn v2_messages() {
         message("refused"),
         Message::Refused("10".parse().unwrap(), 1, "no interest".into())
     );
+    for (name, expected) in [("config_status_passed", "passed"), ("config_status_failed", "failed")] {
+        let bytes = hex(&vectors[name]);
+        let mut reader = FrameReader::new(1 << 20);
+        reader.feed(&bytes);
+        let verdict = reader.next_verdict().unwrap().unwrap();
+        assert_eq!(verdict == Verdict::Passed, expected == "passed", "{name}");
+        let mut again = Vec::new();
+        verdict.encode(&mut again);
+        assert_eq!(again, bytes);
+    }
     assert_eq!(
         config(&hex(&vectors["config_initiator"])).value("tree"),
         Some(&b"openpgp/2"[..])

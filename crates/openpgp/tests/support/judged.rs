@@ -1,5 +1,6 @@
 //! Which self-signatures are valid: found by this crate and by others, and where they differ.
 
+use keyrink_openpgp::armor;
 use keyrink_openpgp::cert::Cert;
 use keyrink_openpgp::packet::signature::{Signature, kind};
 use keyrink_openpgp::policy::Limits;
@@ -117,11 +118,10 @@ pub fn judgement(table: &str) -> Judgement {
 }
 
 /// What this crate finds. Copies of a certificate are judged together.
-pub fn ours(files: &[PathBuf]) -> Judgement {
+pub fn ours(keyrings: &[Vec<u8>]) -> Judgement {
     let mut judgement = Judgement::new();
-    for file in files {
-        let octets = fs::read(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
-        for incoming in Keyring::read(&octets, &Limits::default()).certs {
+    for octets in keyrings {
+        for incoming in Keyring::read(octets, &Limits::default()).certs {
             let mut cert = incoming.cert;
             verify(&mut cert, None);
             let claims = judgement.entry(cert.key().fingerprint().to_string()).or_default();
@@ -133,14 +133,16 @@ pub fn ours(files: &[PathBuf]) -> Judgement {
 }
 
 /// What GnuPG finds in a home of its own.
-pub fn gnupgs(files: &[PathBuf]) -> Judgement {
+pub fn gnupgs(keyrings: &[Vec<u8>]) -> Judgement {
     let home = Home::new();
-    for file in files {
+    let file = home.0.join("keyring.pgp");
+    for octets in keyrings {
+        fs::write(&file, octets).expect("there is room for temporary files");
         let mut import = home.gpg();
         // Without what others signed, which nobody asks for here, it takes seconds instead of minutes.
         import
             .args(["--import-options", "import-local-sigs,self-sigs-only", "--import"])
-            .arg(file);
+            .arg(&file);
         // It fails if it leaves out a single key; what it holds is compared.
         import.output().expect("gpg is installed");
     }
@@ -239,14 +241,30 @@ impl Drop for Home {
 }
 
 /// The keyrings of Debian's package `debian-keyring`.
-pub fn debian() -> Vec<PathBuf> {
+pub fn debian() -> Vec<Vec<u8>> {
     ["keyring", "maintainers", "nonupload", "role-keys"]
-        .map(|name| Path::new("/usr/share/keyrings").join(format!("debian-{name}.gpg")))
+        .map(|name| read(&Path::new("/usr/share/keyrings").join(format!("debian-{name}.gpg"))))
         .to_vec()
 }
 
+fn read(file: &Path) -> Vec<u8> {
+    fs::read(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
+}
+
+/// The certificates of the vectors of the second generation of reconciliation.
+pub fn second() -> Vec<Vec<u8>> {
+    let vectors = read(&testdata().join("recon-v2/vectors.json"));
+    let vectors = String::from_utf8(vectors).expect("JSON is UTF-8");
+    let decoded = |rest: &str| {
+        let base64 = rest.split('"').nth(1).expect("a value follows its name");
+        let armored = format!("-----BEGIN PGP PUBLIC KEY BLOCK-----\n\n{base64}\n-----END PGP PUBLIC KEY BLOCK-----\n");
+        armor::decode(armored.as_bytes()).expect("the vectors are base64")
+    };
+    vectors.split("\"certificate_base64\":").skip(1).map(decoded).collect()
+}
+
 /// Certificates made to be difficult.
-pub fn vectors() -> Vec<PathBuf> {
+pub fn vectors() -> Vec<Vec<u8>> {
     let files = |folder: &Path| -> Vec<PathBuf> {
         let entries = fs::read_dir(folder).expect("the test data can be read");
         entries
@@ -259,7 +277,7 @@ pub fn vectors() -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> = folders.flat_map(|folder| files(&folder)).collect();
     found.retain(|path| path.extension().is_some_and(|ending| ending == "pgp"));
     found.sort();
-    found
+    found.iter().map(|path| read(path)).collect()
 }
 
 /// Where judgements are recorded.
