@@ -127,17 +127,18 @@ impl Fetcher {
         }
     }
 
-    /// Asks for the certificates with these digests and hands over each that comes. Digests of the second generation are
+    /// Asks at a path for the certificates with these digests and hands over each that comes. Digests of the second generation are
     /// those of 32 octets: who knows them tells what became of each digest.
     pub fn fetch(
         &self,
         source: &Source,
+        path: &str,
         digests: &[Vec<u8>],
         each: impl FnMut(Vec<u8>),
     ) -> Result<Fetched, FetchError> {
         let at = || source.0.clone();
         let second = digests.iter().any(|digest| digest.len() == SECOND_OCTETS);
-        let mut request = self.agent.post(format!("{}/pks/hashquery", source.0));
+        let mut request = self.agent.post(format!("{}{path}", source.0));
         request = request.header("Content-Type", "sks/hashquery");
         if second {
             request = request.header(GENERATION_HEADER, "2");
@@ -295,6 +296,23 @@ mod tests {
         }
         assert!(certificates(b"\xff\xff\xff\xff", 3).0.is_err());
         assert!(certificates(b"\0\0\0\x01\xff\xff\xff\xff", u64::MAX).0.is_err());
+    }
+
+    #[test]
+    fn the_vector_of_a_question_is_asked_and_its_states_understood() {
+        let vectors = std::fs::read("../../testdata/recon-v2/vectors.json").unwrap();
+        let vectors: serde_json::Value = serde_json::from_slice(&vectors).unwrap();
+        let octets = |key: &str| -> Vec<u8> {
+            let digits = vectors["recovery"][key].as_str().unwrap().as_bytes().chunks(2);
+            let octet = |pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+            digits.map(octet).collect()
+        };
+        let request = octets("request");
+        let digests: Vec<Vec<u8>> = request[4..].chunks(36).map(|counted| counted[4..].to_vec()).collect();
+        assert_eq!(question(&digests), request);
+        let block = [b"\r\n".to_vec(), octets("status_block")].concat();
+        let told = [DigestState::Included, DigestState::Included, DigestState::Unknown];
+        assert_eq!(states(&mut &block[..], 3), Some(told.to_vec()));
     }
 
     #[test]

@@ -292,7 +292,11 @@ fn number(length: usize) -> [u8; 4] {
 mod tests {
     use super::*;
     use crate::config::Config;
+    use keyrink_openpgp::armor;
     use keyrink_openpgp::cert::{Attached, Cert};
+    use keyrink_openpgp::crypto::digest::sha256;
+    use keyrink_openpgp::digest::sks_digest;
+    use keyrink_openpgp::packet::Frames;
     use keyrink_openpgp::policy::Limits;
     use keyrink_openpgp::read::Keyring;
     use keyrink_openpgp::verify::verify;
@@ -349,6 +353,63 @@ mod tests {
         let answer = write_answer(&store, &mut found, octets).unwrap();
         assert_eq!((found.len(), &answer[..4]), (1, &[0, 0, 0, 1][..]));
         assert!((1_000_000..1_500_000).contains(&answer.len()), "{}", answer.len());
+    }
+
+    /// The vector of fetching, the certificate that it is about, and all certificates of the vectors in a store.
+    fn recovery() -> (serde_json::Value, Vec<u8>, Arc<MemoryStore>) {
+        let vectors = std::fs::read("../../testdata/recon-v2/vectors.json").unwrap();
+        let mut vectors: serde_json::Value = serde_json::from_slice(&vectors).unwrap();
+        let store = Arc::new(MemoryStore::new());
+        let ingest = crate::ingest::Ingest::new(&Config::default(), Arc::clone(&store) as Arc<dyn Store>);
+        let certificates = vectors["certificates"].as_array().unwrap().iter().map(|vector| {
+            let base64 = vector["certificate_base64"].as_str().unwrap();
+            let [head, end] = ["BEGIN", "END"].map(|word| format!("-----{word} PGP PUBLIC KEY BLOCK-----\n"));
+            armor::decode(format!("{head}\n{base64}\n{end}").as_bytes()).unwrap()
+        });
+        let certificates: Vec<_> = certificates.collect();
+        for certificate in &certificates {
+            ingest.submit(certificate).unwrap();
+        }
+        (vectors["recovery"].take(), certificates[0].clone(), store)
+    }
+
+    #[tokio::test]
+    async fn the_vector_of_a_question_is_answered() {
+        let (vector, whole, store) = recovery();
+        let octets = |key: &str| -> Vec<u8> {
+            let digits = vector[key].as_str().unwrap().as_bytes().chunks(2);
+            let octet = |pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+            digits.map(octet).collect()
+        };
+        let room = Arc::new(Room::new(1 << 20, 1 << 20));
+        let mut held = room.open(std::net::Ipv4Addr::LOCALHOST.into());
+        let queries = HashQueries {
+            store,
+            policy: Policy::new(&Config::default()),
+            limits: BodyLimits {
+                octets: QUESTION_OCTETS_MAX,
+                time: std::time::Duration::from_secs(1),
+            },
+            throttle: Throttle::new(1),
+            room,
+            answer_octets: 1 << 20,
+        };
+        let digests = read_question(&octets("request")).unwrap();
+        let answer = collect(Arc::new(queries), &mut held, digests, true).await.unwrap();
+        let (certificates, states) = answer.split_at(answer.len() - octets("status_block").len());
+        assert_eq!(states, octets("status_block"));
+        assert!(certificates.starts_with(&octets("response_head")));
+        assert_eq!(certificates.len() as u64, vector["response_length"].as_u64().unwrap());
+        // In which order the packets of a certificate are stored is everybody's own affair.
+        let digest = |octets: &[u8]| {
+            let frames: Vec<_> = Frames::new(octets).map(Result::unwrap).collect();
+            sks_digest(frames.iter().map(|frame| (frame.tag, &*frame.body)))
+        };
+        let (given, end) = certificates[8..].split_at(certificates.len() - 10);
+        assert_eq!(digest(given), digest(&whole));
+        let as_in_vector = [&certificates[..8], &whole, end].concat();
+        let sum = crate::formats::hexadecimal(&sha256(&[&as_in_vector]));
+        assert_eq!(sum.to_lowercase(), vector["response_sha256"]);
     }
 
     #[test]

@@ -4,8 +4,10 @@
 //! code around it never asks which one it has. [`Set`] hides the size of its numbers, so that sets over different
 //! fields stand side by side.
 
+use super::Node;
 use super::tree::Tree;
 use crate::formats::{self, Policy};
+use crate::ingest::Receipt;
 use keyrink_recon::dataset as recon;
 use keyrink_recon::session::{End, FilterSet, Filters, Omission, Outcome, Session, Tally, TreeOffer};
 use keyrink_recon::tree::Unavailable;
@@ -31,7 +33,14 @@ pub(crate) struct Kind {
     /// How long something is not asked for the first time that it was of no use. The second generation has no digest that
     /// becomes another one with each signature, so what was of no use stays so.
     pub(crate) refused_first: Duration,
+    /// Where its peers answer questions for what has an element.
+    pub(crate) path: &'static str,
+    /// What becomes of their answers.
+    pub(crate) receive: Receive,
 }
+
+/// Stores what a peer sent of a dataset, whatever the objects of its realm are. Blocks.
+pub(crate) type Receive = fn(&Node, Dataset, &[Vec<u8>]) -> Result<Receipt, StoreError>;
 
 /// What SKS 1.1.6 stores.
 pub(crate) static SKS: Kind = Kind {
@@ -41,6 +50,8 @@ pub(crate) static SKS: Kind = Kind {
     filters: &["yminsky.dedup,yminsky.merge", "yminsky.dedup", ""],
     unhurried: true,
     refused_first: QUARTER,
+    path: HASHQUERY,
+    receive: receive_certificates,
 };
 
 /// What Hockeypuck 2.4 stores. Its filters name the rules by which it does.
@@ -55,6 +66,8 @@ pub(crate) static HOCKEYPUCK: Kind = Kind {
     ],
     unhurried: false,
     refused_first: QUARTER,
+    path: HASHQUERY,
+    receive: receive_certificates,
 };
 
 /// The self-signatures of all certificates.
@@ -65,7 +78,15 @@ pub(crate) static SECOND: Kind = Kind {
     filters: &[],
     unhurried: false,
     refused_first: DAY,
+    path: HASHQUERY,
+    receive: receive_certificates,
 };
+
+const HASHQUERY: &str = "/pks/hashquery";
+
+fn receive_certificates(node: &Node, dataset: Dataset, certificates: &[Vec<u8>]) -> Result<Receipt, StoreError> {
+    node.ingest.receive(dataset, certificates)
+}
 
 const QUARTER: Duration = Duration::from_secs(15 * 60);
 const DAY: Duration = Duration::from_secs(24 * 3600);

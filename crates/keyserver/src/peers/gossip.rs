@@ -329,10 +329,8 @@ fn session_ended(node: &Node, partner: &Partner, role: Role, met: Met) {
         // It can be called again; whoever wakes must see that it does not fail any more.
         partner.wake.notify_one();
     }
-    if kind.realm() == REALM {
-        partner.queue.add(kind, found.missing, is_whole);
-        partner.settle_first(node.first_every);
-    }
+    partner.queue.add(kind, found.missing, is_whole);
+    partner.settle_first(node.first_every);
 }
 
 /// Remembers what a session left out or did not get.

@@ -186,7 +186,7 @@ fn fetch_blocking(
     let (asked, batch) = partner.queue.question(kind, batch, BATCH_MAX);
     let fetched = node
         .fetcher
-        .fetch(source, &asked, |certificate| taking.take(certificate));
+        .fetch(source, kind.path, &asked, |certificate| taking.take(certificate));
     let receipt = taking.finish()?;
     let wrong_way = receipt.wrong_way(batch);
     partner.note(|report| {
@@ -355,7 +355,7 @@ impl<'a> Taking<'a> {
         if waiting.is_empty() || self.error.is_some() {
             return;
         }
-        match self.node.ingest.receive(self.kind.dataset, &waiting) {
+        match (self.kind.receive)(self.node, self.kind.dataset, &waiting) {
             Ok(receipt) => self.receipt.add(receipt),
             Err(error) => self.error = Some(error),
         }

@@ -3,9 +3,11 @@
 use super::dataset::{Kind, SECOND};
 use super::partner::Partner;
 use super::*;
+use crate::ingest::Receipt;
 use keyrink_recon::random::Random;
 use keyrink_store::memory::MemoryStore;
-use keyrink_store::{Batch, Dataset, Decision, Element, Realm, Record, RecordId};
+use keyrink_store::{Batch, Dataset, Decision, Element, Realm, Record, RecordId, StoreError};
+use std::io::{Read, Write};
 
 const fn kind(name: &'static str, dataset: u8) -> Kind {
     Kind {
@@ -15,6 +17,88 @@ const fn kind(name: &'static str, dataset: u8) -> Kind {
         filters: &[],
         unhurried: false,
         refused_first: Duration::from_secs(1),
+        path: "/x-toy",
+        receive: receive_toys,
+    }
+}
+
+/// A toy is one statement: its element.
+fn receive_toys(node: &Node, dataset: Dataset, toys: &[Vec<u8>]) -> Result<Receipt, StoreError> {
+    put(
+        &*node.store,
+        node.ingest.policy,
+        toys.iter().map(|toy| (dataset, toy.clone())),
+    );
+    Ok(Receipt {
+        certificates: toys.len() as u64,
+        elements: toys.iter().map(|toy| BTreeSet::from([toy.clone()])).collect(),
+        ..Receipt::default()
+    })
+}
+
+/// Writes a record for each element.
+fn put(store: &dyn Store, policy: Policy, elements: impl Iterator<Item = (Dataset, Vec<u8>)>) {
+    let record = |(dataset, bytes): (Dataset, Vec<u8>)| {
+        let id = RecordId::new(&bytes).unwrap();
+        let record = Record {
+            data: Vec::new(),
+            policy: policy.number(),
+            terms: Vec::new(),
+            elements: vec![Element { dataset, bytes }],
+            components: Vec::new(),
+        };
+        (id, record)
+    };
+    let (ids, records): (_, Vec<_>) = elements.map(record).unzip();
+    let batch = Batch {
+        realm: Realm(9),
+        ids,
+        decide: Box::new(move |at, _| Decision::Put(records[at].clone())),
+        notes: Vec::new(),
+        premise: None,
+    };
+    store.update(batch).unwrap();
+}
+
+/// Answers questions for toys as long as the test runs.
+fn toys_at(node: &Arc<Node>) -> SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let (address, store) = (listener.local_addr().unwrap(), Arc::clone(&node.store));
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let (head, body) = request(&mut stream);
+            assert!(head.starts_with("POST /x-toy "), "{head}");
+            let asked = crate::http::hashquery::read_question(&body).unwrap();
+            let lacking = store.lacking(TOY.dataset, &asked).unwrap();
+            let mut answer = (asked.len() - lacking.len()).to_be_bytes()[4..].to_vec();
+            for toy in asked.iter().filter(|toy| !lacking.contains(toy)) {
+                answer.extend([&(toy.len() as u32).to_be_bytes()[..], toy].concat());
+            }
+            let whole = [b"HTTP/1.0 200 OK\r\n\r\n", &answer[..], b"\r\n"].concat();
+            stream.write_all(&whole).unwrap();
+        }
+    });
+    address
+}
+
+/// Head and body of a request.
+fn request(stream: &mut std::net::TcpStream) -> (String, Vec<u8>) {
+    let (mut octets, mut buffer) = (Vec::new(), [0; 4096]);
+    loop {
+        let count = stream.read(&mut buffer).unwrap();
+        octets.extend_from_slice(&buffer[..count]);
+        let Some(at) = octets.windows(4).position(|end| end == b"\r\n\r\n") else {
+            continue;
+        };
+        let head = String::from_utf8_lossy(&octets[..at]).to_lowercase();
+        let length = head.split("content-length: ").nth(1).unwrap();
+        let length: usize = length.split("\r\n").next().unwrap().parse().unwrap();
+        if octets.len() >= at + 4 + length {
+            return (
+                String::from_utf8_lossy(&octets[..at]).into_owned(),
+                octets[at + 4..].to_vec(),
+            );
+        }
     }
 }
 
@@ -41,27 +125,10 @@ fn node(change: impl FnOnce(&mut Config), more: &[&'static Kind], has: &[(&Kind,
     let mut config = Config::default();
     change(&mut config);
     let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
-    let records: Vec<Record> = has
+    let elements = has
         .iter()
-        .flat_map(|(kind, elements)| elements.iter().map(|bytes| (kind.dataset, bytes.clone())))
-        .map(|(dataset, bytes)| Record {
-            data: Vec::new(),
-            policy: Policy::new(&config).number(),
-            terms: Vec::new(),
-            elements: vec![Element { dataset, bytes }],
-            components: Vec::new(),
-        })
-        .collect();
-    let batch = Batch {
-        realm: Realm(9),
-        ids: (0..records.len() as u64)
-            .map(|nth| RecordId::new(&nth.to_be_bytes()).unwrap())
-            .collect(),
-        decide: Box::new(move |at, _| Decision::Put(records[at].clone())),
-        notes: Vec::new(),
-        premise: None,
-    };
-    store.update(batch).unwrap();
+        .flat_map(|(kind, elements)| elements.iter().map(|bytes| (kind.dataset, bytes.clone())));
+    put(&*store, Policy::new(&config), elements);
     let mut node = Node::new(&config, Arc::clone(&store));
     node.sets.extend(more.iter().map(|kind| kind.set(&store)));
     Arc::new(node)
@@ -70,16 +137,16 @@ fn node(change: impl FnOnce(&mut Config), more: &[&'static Kind], has: &[(&Kind,
 /// Lets `caller` call `called`, so often; what each knows of the other then.
 async fn meet(caller: &Arc<Node>, called: &Arc<Node>, calls: usize) -> [Arc<Partner>; 2] {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let partner = |recon: String, node: &Node| {
+    let partner = |recon: String, node: &Node, other: &Arc<Node>| {
         let config = config::Partner {
             recon,
-            http: Some("http://127.0.0.1:9".to_owned()),
+            http: Some(format!("http://{}", toys_at(other))),
             ..config::Partner::default()
         };
         Arc::new(Partner::new(&config, &*node.store).unwrap())
     };
-    let there = partner(listener.local_addr().unwrap().to_string(), caller);
-    let here = partner("127.0.0.1:1".to_owned(), called);
+    let there = partner(listener.local_addr().unwrap().to_string(), caller, called);
+    let here = partner("127.0.0.1:1".to_owned(), called, caller);
     *called.partners.write().unwrap() = vec![Arc::clone(&here)];
     let listening = tokio::spawn(listener::listen(Arc::clone(called), listener));
     for _ in 0..calls {
@@ -112,6 +179,14 @@ async fn every_realm_that_both_have_is_reconciled() {
         assert_eq!(report.differences, 7);
     }
     assert_eq!(here.report().trees, ["x-other/1", "x-toy/1", "openpgp/2"]);
+    recovery::drain(&caller, &there).await;
+    recovery::drain(&called, &here).await;
+    let [one, other] = [&caller, &called].map(|node| {
+        let range = node.store.range(TOY.dataset, &[], &[0xFF; 32], usize::MAX);
+        range.unwrap().0
+    });
+    assert_eq!(one.len(), 7 + 7 + 500);
+    assert_eq!(one, other);
     let stranger = node(only_second, &[], &[]);
     let [there, _] = meet(&caller, &stranger, 1).await;
     assert_eq!(
