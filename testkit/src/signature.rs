@@ -1,4 +1,4 @@
-//! Signatures of versions 4 and 6 over every part of a certificate (RFC 9580 section 5.2).
+//! Signatures of versions 3, 4 and 6 over every part of a certificate (RFC 9580 section 5.2).
 
 use aws_lc_rs::digest::{self, SHA256, SHA512};
 
@@ -57,6 +57,7 @@ pub struct Signature {
     hashed: Vec<u8>,
     unhashed: Vec<u8>,
     damaged: bool,
+    is_old: bool,
 }
 
 impl Signature {
@@ -68,6 +69,7 @@ impl Signature {
             hashed: Vec::new(),
             unhashed: Vec::new(),
             damaged: false,
+            is_old: false,
         }
     }
 
@@ -119,6 +121,12 @@ impl Signature {
         self
     }
 
+    /// Makes it of version 3, which tells its time and its issuer and knows no subpackets.
+    pub fn version3(mut self) -> Self {
+        self.is_old = true;
+        self
+    }
+
     /// The whole signature packet.
     pub fn packet(self, signer: &Key, target: Target<'_>) -> Vec<u8> {
         packet(Tag::Signature, signer.format(), &self.body(signer, target))
@@ -126,6 +134,9 @@ impl Signature {
 
     /// The body of the signature packet, as it is embedded in other signatures.
     pub fn body(self, signer: &Key, target: Target<'_>) -> Vec<u8> {
+        if self.is_old {
+            return self.old_body(signer, target);
+        }
         let (hashed, unhashed) = self.areas(signer);
         let mut body = vec![signer.version(), self.kind as u8, signer.algorithm_id(), HASH_ID];
         put_area(&mut body, signer.version(), &hashed);
@@ -145,6 +156,25 @@ impl Signature {
             put_integer(&mut body, &signature[..32]);
             put_integer(&mut body, &signature[32..]);
         }
+        body
+    }
+
+    /// Version 3 (RFC 9580 section 5.2.2).
+    fn old_body(self, signer: &Key, target: Target<'_>) -> Vec<u8> {
+        let mut fields = vec![self.kind as u8];
+        fields.extend_from_slice(&self.created.unwrap_or(signer.created()).to_be_bytes());
+        let digest = digest(3, None, target, &fields);
+        let mut body = vec![3, fields.len() as u8];
+        body.extend_from_slice(&fields);
+        body.extend_from_slice(&signer.key_id());
+        body.extend_from_slice(&[signer.algorithm_id(), HASH_ID]);
+        body.extend_from_slice(&digest[..2]);
+        let mut signature = signer.sign(&digest);
+        if self.damaged {
+            signature[10] ^= 1;
+        }
+        put_integer(&mut body, &signature[..32]);
+        put_integer(&mut body, &signature[32..]);
         body
     }
 
@@ -177,7 +207,8 @@ fn salt(signer: &Key, fields: &[u8]) -> Option<[u8; SALT_OCTETS]> {
     })
 }
 
-/// The digest that is signed (RFC 9580 section 5.2.4): salt, target, signed fields, trailer.
+/// The digest that is signed (RFC 9580 section 5.2.4): salt, target, signed fields, trailer. Version 3 has no trailer, and
+/// puts nothing in front of user ids.
 fn digest(version: u8, salt: Option<&[u8; SALT_OCTETS]>, target: Target<'_>, fields: &[u8]) -> Vec<u8> {
     let mut context = digest::Context::new(&SHA512);
     context.update(salt.map_or(&[][..], |salt| salt));
@@ -188,12 +219,18 @@ fn digest(version: u8, salt: Option<&[u8; SALT_OCTETS]>, target: Target<'_>, fie
             context.update(&subkey.hashed());
         }
         Target::Text(text) => context.update(text),
+        Target::UserId(key, data) | Target::UserAttribute(key, data) if version == 3 => {
+            context.update(&key.hashed());
+            context.update(data);
+        }
         Target::UserId(key, text) => update_component(&mut context, key, 0xB4, text),
         Target::UserAttribute(key, data) => update_component(&mut context, key, 0xD1, data),
     }
     context.update(fields);
-    context.update(&[version, 0xFF]);
-    context.update(&(fields.len() as u32).to_be_bytes());
+    if version > 3 {
+        context.update(&[version, 0xFF]);
+        context.update(&(fields.len() as u32).to_be_bytes());
+    }
     context.finish().as_ref().to_vec()
 }
 

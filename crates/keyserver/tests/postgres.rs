@@ -33,20 +33,19 @@ fn shown(server: &Reconciling, figure: &str) -> f64 {
     line.map_or(0.0, |line| line.rsplit(' ').next().unwrap().parse().unwrap())
 }
 
-/// What a server's tree comes to, and at which version of the store.
-fn tree(server: &Reconciling) -> (BTreeSet<String>, String) {
+/// What a server's trees come to, and at which version of the store.
+fn tree(server: &Reconciling) -> (BTreeSet<String>, BTreeSet<String>) {
     let text = server.client().get("/metrics").unwrap().text();
     let lines = |name: &'static str| {
         text.lines()
             .filter(move |line| line.starts_with(name))
             .map(str::to_owned)
     };
-    let sum = lines("keyrink_tree_sum").next().unwrap_or_default();
     (
         lines("keyrink_tree_seen")
             .filter(|line| !line.ends_with(" 0"))
             .collect(),
-        sum,
+        lines("keyrink_tree_sum").collect(),
     )
 }
 

@@ -4,148 +4,28 @@
 #![allow(unreachable_pub, dead_code, reason = "what tests share is compiled into each")]
 
 mod common;
+#[path = "second/mesh.rs"]
+mod mesh;
+#[path = "second/policies.rs"]
+mod policies;
+#[path = "second/rebuilt.rs"]
+mod rebuilt;
+#[path = "second/sides.rs"]
+mod sides;
 
-use common::peering::{Digests, Reconciling, certificates, digest, digests_of, handed_out, wait, wait_until_equal};
-use common::{Node, debian};
+use common::Node;
+use common::peering::{Digests, Reconciling, certificates, digest, digests_of, wait};
 use keyrink::formats::{Family, SECOND, SKS};
-use keyrink_openpgp::cert::Cert;
-use keyrink_openpgp::facts::{Fact, Facts};
-use keyrink_openpgp::packet;
-use keyrink_openpgp::policy::Limits;
-use keyrink_openpgp::read::Keyring;
-use keyrink_openpgp::verify::verify;
 use keyrink_testkit::http::Client;
-use keyrink_testkit::keyring::{Entry, entries};
-use keyrink_testkit::peers::{Sks, SksOptions};
 use keyrink_testkit::{Certificate, generate};
-use std::collections::BTreeSet;
+use sides::{ALONE, NEWER, sides};
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
 const WITHIN: Duration = Duration::from_secs(120);
-/// Certificates that only one side has.
-const ALONE: usize = 178;
-/// Those on both sides of which one side has a newer self-signature, half of them there and half here.
-const NEWER: usize = 100;
-/// Those of which one side has more signatures by others.
-const OTHERS: usize = 50;
-/// Those that differ in what says nothing: the unhashed area, the order of packets, an invalid packet.
-const NOISE: usize = 50;
 
 fn held(node: &Reconciling, family: &Family) -> Digests {
     digests_of(&node.node.data(), family)
-}
-
-fn joined(bodies: &[(u8, Vec<u8>)]) -> Vec<u8> {
-    let mut out = Vec::new();
-    bodies
-        .iter()
-        .for_each(|(tag, body)| packet::write(&mut out, *tag, body));
-    out
-}
-
-fn read(octets: &[u8]) -> Cert {
-    let mut cert = Keyring::read(octets, &Limits::default()).certs.remove(0).cert;
-    verify(&mut cert, None);
-    cert
-}
-
-/// The signatures of a certificate of which the verdict is so.
-fn signatures(entry: &Entry, is: impl Fn(&Facts) -> bool) -> BTreeSet<Vec<u8>> {
-    let cert = read(&entry.octets);
-    let all = cert.components().iter().flat_map(|component| &component.signatures);
-    all.filter(|signature| is(&signature.facts))
-        .map(|signature| signature.body.to_vec())
-        .collect()
-}
-
-fn own(entry: &Entry) -> BTreeSet<Vec<u8>> {
-    signatures(entry, |facts| facts.has(Fact::Enumerable))
-}
-
-fn others(entry: &Entry) -> BTreeSet<Vec<u8>> {
-    signatures(entry, |facts| facts.plausible())
-}
-
-/// A certificate without some packets.
-fn without(entry: &Entry, gone: &BTreeSet<Vec<u8>>) -> Vec<u8> {
-    let kept = entry
-        .bodies
-        .iter()
-        .filter(|(tag, body)| *tag != 2 || !gone.contains(body));
-    joined(&kept.cloned().collect::<Vec<_>>())
-}
-
-/// A certificate that says the same in other octets.
-fn rephrased(entry: &Entry, nth: usize) -> Vec<u8> {
-    let mut bodies = entry.bodies.clone();
-    let own = own(entry);
-    let at = bodies
-        .iter()
-        .position(|(tag, body)| *tag == 2 && own.contains(body))
-        .unwrap();
-    match nth % 3 {
-        0 => {
-            let body = &mut bodies[at].1;
-            let hashed = usize::from(u16::from_be_bytes([body[4], body[5]]));
-            let unhashed = usize::from(u16::from_be_bytes([body[6 + hashed], body[7 + hashed]]));
-            let longer = (unhashed as u16 + 3).to_be_bytes();
-            body[6 + hashed..8 + hashed].copy_from_slice(&longer);
-            let end = 8 + hashed + unhashed;
-            body.splice(end..end, [2, 100, 7]);
-        }
-        1 => {
-            let end = (at..bodies.len())
-                .find(|nth| bodies[*nth].0 != 2)
-                .unwrap_or(bodies.len());
-            bodies[at..end].reverse();
-        }
-        _ => {
-            let (tag, mut body) = bodies[at].clone();
-            *body.last_mut().unwrap() ^= 1;
-            bodies.insert(at + 1, (tag, body));
-        }
-    }
-    joined(&bodies)
-}
-
-/// What two nodes have: 1 000 of Debian's certificates each, of which 822 are on both sides, and not all of these are the
-/// same.
-fn sides() -> [Vec<u8>; 2] {
-    let names = ["keyring", "maintainers", "nonupload", "role-keys"];
-    let keyrings = names.iter().map(|name| std::fs::read(debian(name)).unwrap());
-    let all: Vec<Entry> = keyrings.flat_map(|keyring| entries(&keyring)).collect();
-    assert_eq!(all.len(), 1000 + ALONE);
-    let [mut here, mut there] = [&all[..ALONE], &all[1000..]].map(|alone| {
-        let octets = alone.iter().flat_map(|entry| entry.octets.clone());
-        octets.collect::<Vec<u8>>()
-    });
-    let (mut newer, mut more, mut noise) = (0, 0, 0);
-    for entry in &all[ALONE..1000] {
-        let (own, others) = (own(entry), others(entry));
-        let is_plain = entry.bodies.iter().all(|(tag, body)| *tag != 2 || body[0] == 4);
-        let other = if own.len() >= 2 && newer < NEWER {
-            newer += 1;
-            without(entry, &own.iter().take(1).cloned().collect())
-        } else if !others.is_empty() && more < OTHERS {
-            more += 1;
-            without(entry, &others)
-        } else if is_plain && !own.is_empty() && noise < NOISE {
-            noise += 1;
-            rephrased(entry, noise)
-        } else {
-            entry.octets.clone()
-        };
-        let (one, two) = if (newer + more + noise) % 2 == 0 {
-            (entry.octets.clone(), other)
-        } else {
-            (other, entry.octets.clone())
-        };
-        here.extend(one);
-        there.extend(two);
-    }
-    assert_eq!((newer, more, noise), (NEWER, OTHERS, NOISE));
-    [here, there]
 }
 
 /// Two nodes that know each other, with what they have, started.
@@ -166,13 +46,17 @@ fn pair(sides: &[Vec<u8>; 2], datasets: &str, settings: &[&str]) -> [Reconciling
         [one.partner(&addresses[0]), two.partner(&addresses[1])]
     };
     for node in &mut nodes {
-        // What was loaded without these settings is derived for them.
-        let mut rebuild = node.node.command("rebuild", &[]);
-        rebuild.envs(node.settings().iter().map(|setting| setting.split_once('=').unwrap()));
-        assert!(rebuild.output().unwrap().status.success());
+        rebuild(node);
         node.start_again();
     }
     nodes
+}
+
+/// Derives what was loaded without the settings of a node for them.
+fn rebuild(node: &Reconciling) {
+    let mut rebuild = node.node.command("rebuild", &[]);
+    rebuild.envs(node.settings().iter().map(|setting| setting.split_once('=').unwrap()));
+    assert!(rebuild.output().unwrap().status.success());
 }
 
 /// Waits until both hold the same, and then until further sessions have found nothing.
@@ -185,29 +69,39 @@ fn settle(nodes: &[Reconciling; 2], family: &Family) {
     quiet(nodes, 3);
 }
 
-/// Waits for so many further sessions, and sees that nothing is fetched meanwhile.
+/// Waits for so many further sessions of each with each of its partners, and sees that nothing is fetched meanwhile.
 fn quiet(nodes: &[Reconciling], sessions: u64) {
     std::thread::sleep(Duration::from_secs(3));
-    let all = |number: fn(&Reconciling) -> u64| -> Vec<u64> { nodes.iter().map(number).collect() };
-    let (before, start) = (all(requests), all(Reconciling::sessions));
-    wait(WITHIN + Duration::from_secs(2) * sessions as u32, || {
-        let now = all(Reconciling::sessions);
-        let over = now.iter().zip(&start).all(|(now, start)| *now >= start + sessions);
-        if over { Ok(()) } else { Err(format!("{now:?}")) }
-    })
-    .unwrap();
-    assert_eq!(all(requests), before);
+    let requests = || -> Vec<Vec<u64>> { nodes.iter().map(|node| numbers(node, "requests")).collect() };
+    let before = requests();
+    sessions_more(nodes, sessions);
+    assert_eq!(requests(), before);
 }
 
-/// Requests for certificates that a node has sent to any partner.
-fn requests(node: &Reconciling) -> u64 {
-    sum(node, "requests")
+/// Waits until each has had so many more sessions with each of its partners.
+fn sessions_more(nodes: &[Reconciling], more: u64) {
+    let sessions = || -> Vec<Vec<u64>> { nodes.iter().map(|node| numbers(node, "sessions")).collect() };
+    let start = sessions();
+    wait(WITHIN + Duration::from_secs(2) * more as u32, || {
+        let now = sessions();
+        let mut pairs = now.iter().flatten().zip(start.iter().flatten());
+        match pairs.all(|(now, start)| *now >= start + more) {
+            true => Ok(()),
+            false => Err(format!("{now:?} sessions after {start:?}")),
+        }
+    })
+    .unwrap();
+}
+
+/// A number of what a node knows about each partner, in the order in which they were given to it.
+fn numbers(node: &Reconciling, key: &str) -> Vec<u64> {
+    let reports: serde_json::Value = serde_json::from_str(&node.node.succeed("peers", &["--json"])).unwrap();
+    let all = reports.as_array().unwrap().iter();
+    all.map(|report| report[key].as_u64().unwrap()).collect()
 }
 
 fn sum(node: &Reconciling, key: &str) -> u64 {
-    let reports: serde_json::Value = serde_json::from_str(&node.node.succeed("peers", &["--json"])).unwrap();
-    let all = reports.as_array().unwrap().iter();
-    all.map(|report| report[key].as_u64().unwrap()).sum()
+    numbers(node, key).iter().sum()
 }
 
 /// How long a demonstration is: as the environment says, or short.
@@ -221,33 +115,72 @@ fn generated(indices: Range<u64>) -> Vec<u8> {
     octets
 }
 
-fn fetched(nodes: &[Reconciling; 2]) -> [(u64, u64); 2] {
-    nodes
-        .each_ref()
-        .map(|node| (node.number("fetched"), node.number("needless")))
+/// What a node fetched of its only partner, how much of that brought nothing new, and how much went the wrong way.
+fn fetched(report: &serde_json::Value) -> [u64; 3] {
+    ["fetched", "needless", "wrong_way"].map(|key| report[key].as_u64().unwrap())
 }
 
+/// One session tells both what they lack, and both have exactly that afterwards.
 #[test]
 fn exactly_what_is_newer_is_fetched() {
     let sides = sides();
-    let nodes = pair(&sides, "sks,openpgp/2", &["KEYRINK_PEERS_FIRST_GENERATION_HOURS=0"]);
-    settle(&nodes, &SECOND);
-    let second = fetched(&nodes);
-    for node in &nodes {
-        assert_eq!(node.report()["dataset"], "openpgp/2");
-    }
+    let second = one_session(&sides);
     let expected = ALONE as u64 + NEWER as u64 / 2;
-    assert_eq!(second, [(expected, 0); 2]);
-    for mut node in nodes {
-        node.server().terminate();
-        node.node.check();
-    }
+    assert_eq!(second, [[expected, 0, 0]; 2]);
 
     let nodes = pair(&sides, "sks", &[]);
     settle(&nodes, &SKS);
-    let first = fetched(&nodes);
-    println!("fetched and of no use: first generation {first:?}, second {second:?}");
-    assert!(first.iter().all(|(fetched, _)| *fetched > expected + NEWER as u64 / 2));
+    let first = nodes.each_ref().map(|node| fetched(&node.report()));
+    println!("fetched, of no use, the wrong way: first generation {first:?}, second {second:?}");
+    for [fetched, needless, _] in first {
+        // Everything that differs goes one way at least, and much of it comes for nothing.
+        assert!(fetched > expected + NEWER as u64 / 2 && needless > 0, "{first:?}");
+    }
+}
+
+/// What each of two nodes fetches for one session, and that a second one finds nothing. Neither calls the other of itself:
+/// one knows no partner, and the other a wrong port.
+fn one_session(sides: &[Vec<u8>; 2]) -> [[u64; 3]; 2] {
+    let here = Reconciling::new(Node::with(&[&sides[0]]), "127.0.0.1").start();
+    let at_here = here.server.as_ref().unwrap().http();
+    let there = Reconciling::new(Node::with(&[&sides[1]]), "127.0.0.2").gossip(100_000);
+    let there = there.partner(&format!("127.0.0.1:1,http=http://{at_here}")).start();
+    let (recon, at_there) = (&there.recon, there.server.as_ref().unwrap().http());
+    let text = format!(
+        "[peers]\nlisten = [\"127.0.0.1:0\"]\n\n[[partner]]\nname = \"there\"\nrecon = \"{recon}\"\n\
+         http = \"http://{at_there}\"\ndataset = \"openpgp/2\"\n"
+    );
+    let file = here.node.file("keyrink.toml", text.as_bytes());
+    let peers = |arguments: &[&str]| {
+        let config = ["--config", file.to_str().unwrap()];
+        here.node.succeed("peers", &[&config[..], arguments].concat())
+    };
+    peers(&["sync", "there"]);
+    wait(WITHIN, || match held(&here, &SECOND) == held(&there, &SECOND) {
+        true => Ok(()),
+        false => Err([here.log(), there.log()].concat()),
+    })
+    .unwrap();
+    let reports = || {
+        // They are written every second.
+        std::thread::sleep(Duration::from_secs(2));
+        let ours: serde_json::Value = serde_json::from_str(&peers(&["--json"])).unwrap();
+        [ours[0].clone(), there.report()]
+    };
+    let first = reports();
+    assert_eq!(first.each_ref().map(|report| report["sessions"].as_u64()), [Some(1); 2]);
+    let again = peers(&["sync", "there"]);
+    assert!(again.starts_with("it has 0 elements that are not here\n"), "{again}");
+    let second = reports();
+    assert_eq!(
+        second.each_ref().map(|report| report["differences"].as_u64()),
+        [Some(0); 2]
+    );
+    assert_eq!(second.each_ref().map(fetched), first.each_ref().map(fetched));
+    for node in [&here, &there] {
+        node.node.check();
+    }
+    first.each_ref().map(fetched)
 }
 
 /// A key that comes by one generation is found by the other, signatures by others and bare keys included.
@@ -275,197 +208,17 @@ fn both_generations_go_over_one_store() {
     assert_eq!(held(&nodes[0], &SKS).len(), 2);
 }
 
-/// Two nodes with the second generation, one with the first only, two SKS: the second generation joins its part at once, the
-/// first what it is spoken between, and both together everything.
-#[test]
-fn a_mesh_of_both_generations() {
-    let part = |nth: u64| {
-        let key = Certificate::v4(nth, "key").user_id(format!("Key {nth}"));
-        let shared = Certificate::v4(99, "shared").user_id("Shared");
-        let certified = shared.certified_by(Certificate::v4(nth, "signer").primary());
-        let bare = Certificate::v4(nth, "bare").bare_user_id("Bare");
-        [
-            key.to_bytes(),
-            certified.to_bytes(),
-            bare.to_bytes(),
-            generated(20 * nth..20 * nth + 20),
-        ]
-        .concat()
-    };
-    let node = |nth, address| Reconciling::new(Node::with(&[&part(nth)]), address).gossip(2);
-    // None at the address from which the test looks whether SKS is there yet: SKS would note a session that ended at once.
-    let [a, b, c] = [node(0, "127.0.0.2"), node(1, "127.0.0.4"), node(2, "127.0.0.3")];
-    let beside = |nth: u64, node: &Reconciling| {
-        let file = node.node.file("sks.pgp", &part(nth));
-        let address = node.recon.split(':').next().unwrap().to_owned();
-        let peer = Sks::start(SksOptions {
-            keyrings: vec![file],
-            membership: vec![(address, node.port())],
-            recon: true,
-            gossip_minutes: 100_000.0,
-            both_filters: true,
-            ..SksOptions::default()
-        });
-        let peer = peer.unwrap();
-        let partner = format!(
-            "127.0.0.1:{},http=http://{},pause_seconds=0.2",
-            peer.recon_port(),
-            peer.http()
-        );
-        (peer, partner)
-    };
-    let ((s1, at_s1), (s2, at_s2)) = (beside(3, &b), beside(4, &c));
-    let (at_a, at_b, at_c) = (a.recon.clone(), b.recon.clone(), c.recon.clone());
-    let never = "KEYRINK_PEERS_FIRST_GENERATION_HOURS=0";
-    let nodes = [
-        a.partner(&format!("{at_b},name=b"))
-            .partner(&format!("{at_c},name=c,dataset=sks")),
-        b.partner(&format!("{at_a},name=a")).partner(&at_s1),
-        c.partner(&format!("{at_a},name=a,dataset=sks")).partner(&at_s2),
-    ]
-    .map(|node| node.setting(never).start());
-    wait(WITHIN, || {
-        let sets = nodes.each_ref().map(|node| (held(node, &SECOND), held(node, &SKS)));
-        let [(a, a_sks), (b, b_sks), (c, c_sks)] = &sets;
-        match a == b && b == c && a_sks == c_sks && a.len() > 5 * 40 {
-            true if lacks_nothing(&s1, b_sks) && lacks_nothing(&s2, c_sks) => Ok(()),
-            _ => Err(format!("{} {} {} elements", a.len(), b.len(), c.len())),
-        }
-    })
-    .unwrap();
-    let [a_sks, b_sks, _] = nodes.each_ref().map(|node| held(node, &SKS));
-    assert_ne!(
-        a_sks, b_sks,
-        "signatures by others and bare keys do not go over the link of the second generation"
-    );
-    let [mut a, b, c] = nodes;
-    a.server().terminate();
-    let again = a.setting("KEYRINK_PEERS_FIRST_GENERATION_HOURS=24").start();
-    finish_mesh([again, b, c], [s1, s2]);
-}
-
-/// What one session of the first generation between nodes of the second makes of the mesh.
-fn finish_mesh(nodes: [Reconciling; 3], peers: [Sks; 2]) {
-    // 5 keys, 5 bare ones, one that all have signed, and 100 others.
-    let all = 111;
-    wait(WITHIN, || {
-        let sets = nodes.each_ref().map(|node| held(node, &SKS));
-        let there = peers.each_ref().map(|peer| lacks_nothing(peer, &sets[0]));
-        match sets.iter().all(|set| set.len() == all && *set == sets[0]) && there == [true; 2] {
-            true => Ok(()),
-            false => Err(format!(
-                "{:?} {there:?}\n{}",
-                sets.each_ref().map(Digests::len),
-                nodes[0].log()
-            )),
-        }
-    })
-    .unwrap();
-    wait_until_equal(&nodes[1], &peers[0], all, WITHIN).unwrap();
-    assert_eq!(held(&nodes[0], &SECOND), held(&nodes[2], &SECOND));
-    quiet(&nodes, 4);
-    for peer in &peers {
-        let log = peer.log("recon");
-        let strange = log
-            .lines()
-            .filter(|line| line.contains("error") || line.contains("xception"));
-        let strange: Vec<_> = strange.filter(|line| !line.contains("Connection refused")).collect();
-        assert!(strange.is_empty(), "{strange:#?}");
-    }
-}
-
-fn lacks_nothing(peer: &Sks, digests: &Digests) -> bool {
-    handed_out(&mut Client::new(peer.http()), digests) == *digests
-}
-
-/// A hundred ordinary certificates, fifty with too many user ids, twenty with a long one, ten with a portrait.
-fn oddities() -> Vec<u8> {
-    let many_user_ids = |nth: u64| {
-        let begin = Certificate::v4(nth, "large").user_id("Large");
-        (0..150)
-            .fold(begin, |cert, id| cert.user_id(format!("Large {nth} {id}")))
-            .to_bytes()
-    };
-    let long_user_id = |nth: u64| {
-        Certificate::v4(nth, "long")
-            .user_id("Short")
-            .user_id("x".repeat(200))
-            .to_bytes()
-    };
-    let portrait = |nth: u64| {
-        Certificate::v4(nth, "portrait")
-            .user_id("Portrait")
-            .user_attribute(&[7; 40])
-            .to_bytes()
-    };
-    [
-        generated(0..100),
-        (0..50).flat_map(many_user_ids).collect(),
-        (0..20).flat_map(long_user_id).collect(),
-        (0..10).flat_map(portrait).collect(),
-    ]
-    .concat()
-}
-
-/// One omits, one refuses, one drops: what differs stays as it is, and nothing is asked for again.
-#[test]
-fn different_policies_are_quiet() {
-    let all = oddities();
-    let second = "KEYRINK_PEERS_DATASETS=openpgp/2";
-    let node = |address, octets: &[u8], setting: &str| {
-        let node = Reconciling::new(Node::with(&[octets]), address).gossip(1);
-        node.setting(second).setting(setting)
-    };
-    let nodes = [
-        node("127.0.0.1", &all, "KEYRINK_PEERS_OMIT=user-attributes,v3"),
-        node(
-            "127.0.0.2",
-            &generated(50..150),
-            "KEYRINK_LIMITS_CERTIFICATE_OCTETS=4096",
-        ),
-        node("127.0.0.3", &generated(150..200), "KEYRINK_LIMITS_USER_ID_OCTETS=100"),
-    ];
-    let addresses = nodes.each_ref().map(|node| node.recon.clone());
-    let mut nth = 0;
-    let nodes = nodes.map(|node| {
-        let own = nth;
-        nth += 1;
-        let others = addresses.iter().enumerate().filter(|(nth, _)| *nth != own);
-        others.fold(node, |node, (_, address)| node.partner(address)).start()
-    });
-    let records = |node: &Reconciling| -> u64 {
-        let text = node.client().get("/pks/stats?options=json").unwrap().text();
-        serde_json::from_str::<serde_json::Value>(&text).unwrap()["total"]
-            .as_u64()
-            .unwrap()
-    };
-    wait(WITHIN, || match nodes.each_ref().map(records) {
-        [280, 230, 280] => Ok(()),
-        other => Err(format!("{other:?}\n{}", nodes[1].log())),
-    })
-    .unwrap();
-    // What is asked for in vain is asked for twice, by each who lacks it.
-    wait(WITHIN, || {
-        match (sum(&nodes[1], "refused"), sum(&nodes[2], "refused")) {
-            (1.., 1..) => Ok(()),
-            other => Err(format!("{other:?}")),
-        }
-    })
-    .unwrap();
-    std::thread::sleep(Duration::from_secs(8));
-    quiet(&nodes, rounds("KEYRINK_ROUNDS", 10));
-    let omitted = nodes[1].node.succeed("peers", &[]);
-    assert!(omitted.contains("left out of sessions: "), "{omitted}");
-}
-
-/// A key that is submitted to one of five nodes in a ring is soon served by all of them.
+/// A key that is submitted to one of five nodes in a ring is soon served by all of them, and they cost each other little
+/// while there is none. The nodes are as they come, both generations included.
 #[test]
 fn a_ring_of_five_spreads_what_is_submitted() {
     let submissions = rounds("KEYRINK_SUBMISSIONS", 15);
+    // Calls while nothing happens: as usual, unless there is no time to wait for some.
+    let gossip = if submissions >= 200 { 60 } else { 10 };
     let mut nodes: Vec<Reconciling> = (1..=5)
         .map(|nth| {
             let node = Reconciling::new(Node::with(&[&generated(0..50)]), &format!("127.0.0.{nth}"));
-            node.setting("KEYRINK_PEERS_DATASETS=openpgp/2").gossip(10)
+            node.gossip(gossip)
         })
         .collect();
     let addresses: Vec<String> = nodes.iter().map(|node| node.recon.clone()).collect();
@@ -485,11 +238,12 @@ fn a_ring_of_five_spreads_what_is_submitted() {
     for nth in 0..submissions {
         let cert = generate::certificate(12, nth);
         let at = nth as usize % 5;
-        assert_eq!(clients[at].add(&cert.armored()).unwrap().status, 200);
-        let (start, path) = (
-            Instant::now(),
+        let (armored, path) = (
+            cert.armored(),
             format!("/pks/lookup?op=get&search=0x{}", cert.fingerprint()),
         );
+        let start = Instant::now();
+        assert_eq!(clients[at].add(&armored).unwrap().status, 200);
         for client in &mut clients {
             wait(WITHIN, || match client.get(&path).unwrap().status {
                 200 => Ok(()),
@@ -505,7 +259,7 @@ fn a_ring_of_five_spreads_what_is_submitted() {
     std::thread::sleep(Duration::from_secs(5));
     let octets = || -> u64 { nodes.iter().map(|node| sum(node, "sent")).sum() };
     let (before, start) = (octets(), Instant::now());
-    std::thread::sleep(Duration::from_secs(22));
+    std::thread::sleep(Duration::from_secs(2 * u64::from(gossip) + 5));
     let idle = (octets() - before) as f64 / start.elapsed().as_secs_f64() / 5.0;
     println!("served by all after {median:.2} s (median), {late:.2} s (p99); {idle:.0} octets/s on an idle link");
     assert!(median <= 2.0 && late <= 5.0 && idle < 1000.0, "{median} {late} {idle}");
