@@ -139,6 +139,12 @@ struct Reconcile {
     /// Size of a store for the measurement of growth; may be given several times
     #[arg(long)]
     size: Vec<u64>,
+    /// Generated certificates to measure the trees of; may be given several times
+    #[arg(long)]
+    tree: Vec<u64>,
+    /// Keyrings to measure the trees of, together
+    #[arg(long, num_args = 1..)]
+    keyring: Vec<PathBuf>,
 }
 
 #[derive(Args)]
@@ -282,6 +288,8 @@ fn run(command: Command) -> Result<ExitCode, Error> {
                 differences: options.differences,
                 sks: !options.no_sks,
                 sizes: options.size,
+                trees: options.tree,
+                keyrings: options.keyring,
             };
             print!("{}", reconcile::run(&plan, |line| eprintln!("{line}"))?);
         }

@@ -4,6 +4,8 @@
 //! Both nodes hold the same small certificates and some that the other lacks. The clock runs from the moment at which
 //! both are up until both hold all. Nothing is held back for the purpose: the nodes call each other as they always do.
 
+mod trees;
+
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::BufWriter;
@@ -35,6 +37,10 @@ pub struct Plan {
     pub sks: bool,
     /// Sizes of stores for the measurement of growth, with 1 000 differences on each side.
     pub sizes: Vec<u64>,
+    /// Generated certificates to measure trees of; one measurement for each number.
+    pub trees: Vec<u64>,
+    /// Keyrings to measure the trees of, together.
+    pub keyrings: Vec<PathBuf>,
 }
 
 /// What one measurement came to.
@@ -101,6 +107,9 @@ pub fn run(plan: &Plan, mut log: impl FnMut(String)) -> Result<String, Error> {
     for &size in &plan.sizes {
         out.push_str(&growth(plan, size)?);
         log(format!("{size} certificates: done"));
+    }
+    if !plan.trees.is_empty() || !plan.keyrings.is_empty() {
+        out.push_str(&trees::table(&plan.keyrink, &plan.trees, &plan.keyrings, log)?);
     }
     Ok(out)
 }
