@@ -35,17 +35,7 @@ impl Postgres {
     /// # Errors
     /// As [`Postgres::start`].
     pub fn start_with(settings: &[&str]) -> Result<Self, Error> {
-        let folder = tempfile::Builder::new().prefix("pg").tempdir_in("/tmp").at("/tmp")?;
-        let server = Self {
-            folder,
-            programs: programs()?,
-            port: free_port()?,
-            settings: settings.iter().map(|setting| (*setting).to_owned()).collect(),
-        };
-        if rustix::process::geteuid().is_root() {
-            // PostgreSQL refuses to run as root, and wants to own its folder.
-            run(Command::new("chown").arg("postgres").arg(server.folder.path()), PACKAGE)?;
-        }
+        let server = Self::new(settings.iter().map(|setting| (*setting).to_owned()).collect())?;
         run(
             server
                 .command("initdb")
@@ -55,6 +45,64 @@ impl Postgres {
         )?;
         server.start_again()?;
         Ok(server)
+    }
+
+    /// Another server that follows this one, and can be read meanwhile.
+    ///
+    /// # Errors
+    /// As [`Postgres::start`].
+    pub fn standby(&self) -> Result<Self, Error> {
+        let server = Self::new(self.settings.clone())?;
+        let from = format!("host=127.0.0.1 port={} user=postgres", self.port);
+        let mut copy = server.command("pg_basebackup");
+        copy.args([
+            "--write-recovery-conf",
+            "--checkpoint=fast",
+            "--no-sync",
+            "--dbname",
+            &from,
+            "--pgdata",
+        ]);
+        run(copy.arg(server.data()), PACKAGE)?;
+        server.start_again()?;
+        Ok(server)
+    }
+
+    /// Makes a standby a server of its own.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn promote(&self) -> Result<(), Error> {
+        let mut promote = self.command("pg_ctl");
+        promote.arg("-D").arg(self.data()).args(["-w", "promote"]);
+        run(&mut promote, PACKAGE).map(drop)
+    }
+
+    /// A folder, a port and the programs, with no server yet.
+    fn new(settings: Vec<String>) -> Result<Self, Error> {
+        let folder = tempfile::Builder::new().prefix("pg").tempdir_in("/tmp").at("/tmp")?;
+        let server = Self {
+            folder,
+            programs: programs()?,
+            port: free_port()?,
+            settings,
+        };
+        if rustix::process::geteuid().is_root() {
+            // PostgreSQL refuses to run as root, and wants to own its folder.
+            run(Command::new("chown").arg("postgres").arg(server.folder.path()), PACKAGE)?;
+        }
+        Ok(server)
+    }
+
+    /// The port of this server on the loopback address.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// What clients connect to by its socket.
+    pub fn socket_url_of(&self, database: &str) -> String {
+        let folder = self.folder.path().display();
+        format!("postgres://postgres@/{database}?host={folder}&port={}", self.port)
     }
 
     /// What clients connect to.
@@ -84,6 +132,45 @@ impl Postgres {
         let url = self.url_of(database);
         let output = run(self.client("psql").args([&url, "-XAtqc", sql]), PACKAGE)?;
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    }
+
+    /// Makes a superuser who has to show this password from now on.
+    ///
+    /// # Errors
+    /// When there is one of this name.
+    pub fn secured_role(&self, name: &str, password: &str) -> Result<(), Error> {
+        let make = format!("CREATE ROLE {name} SUPERUSER LOGIN PASSWORD '{password}'");
+        self.ask("postgres", &make)?;
+        let file = self.data().join("pg_hba.conf");
+        let rules = fs::read_to_string(&file).at(&file)?;
+        let rule = format!("host all {name} 127.0.0.1/32 scram-sha-256\n");
+        fs::write(&file, rule + &rules).at(&file)?;
+        self.ask("postgres", "SELECT pg_reload_conf()").map(drop)
+    }
+
+    /// From now on one of ten transactions that write to a database with Keyrink's tables ends in a serialization failure when it
+    /// commits, some do before, and some connections break while they commit. Bulk loads keep their connections.
+    ///
+    /// # Errors
+    /// When the tables are not there.
+    pub fn trouble(&self, database: &str) -> Result<(), Error> {
+        self.ask(database, TROUBLE).map(drop)
+    }
+
+    /// What came of [`Postgres::trouble`]: commits that were tried, those that failed, statements that failed before, and
+    /// connections that broke.
+    ///
+    /// # Errors
+    /// When it was not asked for.
+    pub fn troubles(&self, database: &str) -> Result<[u64; 4], Error> {
+        let counted = ["tried", "late", "early", "cut"].map(|name| {
+            // A sequence says 1 before it was used and after.
+            let sql = format!("SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM trouble_{name}");
+            let text = self.ask(database, &sql)?;
+            text.parse::<u64>().map_err(|_| Error::Answer(text))
+        });
+        let [tried, late, early, cut] = counted;
+        Ok([tried?, late?, early?, cut?])
     }
 
     /// One of its client programs, such as `pg_dump`, to be given the URL.
@@ -196,8 +283,41 @@ impl Drop for Postgres {
 const PACKAGE: &str = "postgresql";
 const START_WITHIN: Duration = Duration::from_secs(30);
 
-/// The folder of the newest version installed.
+/// Sequences count also what is rolled back.
+const TROUBLE: &str = "
+    CREATE SEQUENCE trouble_tried; CREATE SEQUENCE trouble_late; CREATE SEQUENCE trouble_early; CREATE SEQUENCE trouble_cut;
+    CREATE FUNCTION trouble_early() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        IF random() < 0.02 THEN
+            PERFORM nextval('trouble_early');
+            RAISE EXCEPTION 'on purpose' USING ERRCODE = '40001';
+        END IF;
+        RETURN NULL;
+    END $$;
+    CREATE FUNCTION trouble_late() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        PERFORM nextval('trouble_tried');
+        IF random() < 0.1 THEN
+            PERFORM nextval('trouble_late');
+            RAISE EXCEPTION 'on purpose' USING ERRCODE = '40001';
+        END IF;
+        IF random() < 0.02 AND current_setting('synchronous_commit') <> 'off' THEN
+            PERFORM nextval('trouble_cut');
+            PERFORM pg_terminate_backend(pg_backend_pid());
+        END IF;
+        RETURN NULL;
+    END $$;
+    CREATE TRIGGER trouble AFTER INSERT OR UPDATE OR DELETE ON term FOR EACH STATEMENT EXECUTE FUNCTION trouble_early();
+    CREATE TRIGGER trouble AFTER INSERT OR UPDATE OR DELETE ON element FOR EACH STATEMENT EXECUTE FUNCTION trouble_early();
+    CREATE CONSTRAINT TRIGGER trouble AFTER UPDATE ON lane DEFERRABLE INITIALLY DEFERRED
+        FOR EACH ROW EXECUTE FUNCTION trouble_late();
+    CREATE CONSTRAINT TRIGGER trouble AFTER INSERT OR UPDATE ON note DEFERRABLE INITIALLY DEFERRED
+        FOR EACH ROW EXECUTE FUNCTION trouble_late();
+";
+
+/// The folder of the newest version installed, or the one that KEYRINK_TEST_POSTGRES names.
 fn programs() -> Result<PathBuf, Error> {
+    if let Some(folder) = std::env::var_os("KEYRINK_TEST_POSTGRES") {
+        return Ok(PathBuf::from(folder).join("bin"));
+    }
     let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let version = |path: &Path| path.file_name()?.to_str()?.parse::<u32>().ok();
     let folders = versions
