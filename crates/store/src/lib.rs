@@ -121,6 +121,12 @@ pub trait Store: Send + Sync {
         false
     }
 
+    /// Waits until everything that was stored is durable, where an engine was opened not to wait for each update. An error
+    /// means that some of it may be gone.
+    fn settle(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// Gives back what this process holds of a store that others share, before it ends.
     fn leave(&self) -> Result<(), StoreError> {
         Ok(())

@@ -66,8 +66,8 @@ pub struct Options {
     pub read_only: bool,
     /// Bring the schema up to date; otherwise one that is older is an error.
     pub migrate: bool,
-    /// A crash of the database may take back the last updates, each as a whole. For bulk loads that can be started
-    /// again; what was stored is safe once the store is closed.
+    /// A crash of the database may take back the last updates, each as a whole, until [`Store::settle`] has said
+    /// otherwise; after it no update is taken. For bulk loads that can be started again.
     pub lazy: bool,
     /// Sessions that update, each in a lane of its own: one, or more for bulk loads.
     pub writers: usize,
@@ -99,7 +99,7 @@ impl PostgresStore {
     /// Brings the schema to the newest version; how many steps that took.
     pub fn migrate(options: &Options) -> Result<u32, StoreError> {
         let address = Address::new(&options.url, options.password_file.as_deref())?;
-        let database = Database::new(address, Vec::new())?;
+        let database = Database::new(address, database::session(false, false))?;
         schema::prepare(&database, schema::MIGRATIONS, true)
     }
 
@@ -109,7 +109,7 @@ impl PostgresStore {
         let database = Arc::new(Database::new(address, session)?);
         schema::prepare(&database, migrations, options.migrate && !options.read_only)?;
         let writers = if options.read_only { 0 } else { options.writers.max(1) };
-        let writers = (0..writers).map(|_| Writer::start(&database));
+        let writers = (0..writers).map(|_| Writer::start(&database, options.lazy));
         Ok(Self {
             writers: writers.collect::<Result<_, _>>()?,
             pool: Pool::new(Arc::clone(&database), options.connections),
@@ -244,6 +244,10 @@ impl Store for PostgresStore {
 
     fn is_shared(&self) -> bool {
         true
+    }
+
+    fn settle(&self) -> Result<(), StoreError> {
+        self.writers.iter().try_for_each(Writer::settle)
     }
 
     fn leave(&self) -> Result<(), StoreError> {

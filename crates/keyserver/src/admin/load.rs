@@ -86,7 +86,8 @@ pub(super) fn finish(ingest: &Ingest, notes: Vec<(String, Option<Vec<u8>>)>) -> 
     if let Err(error) = crate::peers::dataset::save_trees(&ingest.store, ingest.policy) {
         tracing::warn!("the sums of the trees could not be saved: {error}");
     }
-    Ok(())
+    // Whoever reads the report may delete the source.
+    ingest.store.settle()
 }
 
 /// Value of a note behind the end of its source.

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::connection::Connection;
 use super::fault::Fault;
 use super::{read, sql};
+use crate::StoreError;
 use crate::batch::now;
 
 /// The lane of a process.
@@ -39,9 +40,10 @@ impl Lane {
 
     /// Claims it for some more time; shows that the database can be written to.
     pub(super) fn keep(self, connection: &mut Connection) -> Result<(), Fault> {
-        connection
-            .execute(sql::KEEP_LANE, &[&self.0, &claimed(now())])
-            .map(drop)
+        match connection.execute(sql::KEEP_LANE, &[&self.0, &claimed(now())])? {
+            0 => Err(gone()),
+            _ => Ok(()),
+        }
     }
 
     /// Lets others have it.
@@ -55,10 +57,7 @@ impl Lane {
             sql::ADVANCE_LANE,
             &[&self.0, &read::limit(count), &token, &claimed(now())],
         )?;
-        let row = rows.first().ok_or_else(|| {
-            crate::StoreError::Damaged("the lane of this process is gone: start the program again".to_owned())
-        })?;
-        read::column(row, 0)
+        read::column(rows.first().ok_or_else(gone)?, 0)
     }
 
     /// Was `token` the last transaction? Waits for one that is still under way.
@@ -67,6 +66,10 @@ impl Lane {
         let last = rows.first().map(|row| read::column::<i64>(row, 0)).transpose()?;
         Ok(last == Some(token))
     }
+}
+
+fn gone() -> Fault {
+    StoreError::Damaged("the lane of this process is gone: start the program again".to_owned()).into()
 }
 
 fn claimed(now: u64) -> i64 {

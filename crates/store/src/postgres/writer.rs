@@ -3,6 +3,9 @@
 //! Callers queue their batches and block. A thread takes all that wait, runs them in one transaction and answers when it
 //! has committed. A conflict with another process runs the transaction again, so does a connection that breaks. If it breaks
 //! while the commit is under way, the lane tells afterwards whether it was committed, so nothing is done twice.
+//!
+//! A lazy writer commits without waiting for the disk. A database that crashes takes the last of these commits back, and
+//! breaks every connection; so such a writer never goes on in another session, and nothing later is built on what may be gone.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -44,6 +47,10 @@ struct Worker {
     database: Arc<Database>,
     lane: Lane,
     connection: Option<Connection>,
+    /// Whether commits don't wait for the disk.
+    lazy: bool,
+    /// Whether something was committed in this session of which the disk may know nothing yet.
+    owes: bool,
 }
 
 /// How an attempt ended that did not succeed.
@@ -62,13 +69,15 @@ type Written<T> = (T, bool);
 
 impl Writer {
     /// Claims a lane and starts the thread.
-    pub(super) fn start(database: &Arc<Database>) -> Result<Self, StoreError> {
+    pub(super) fn start(database: &Arc<Database>, lazy: bool) -> Result<Self, StoreError> {
         let lane = claim(database)?;
         let (jobs, queue) = sync_channel(QUEUE_MAX);
         let mut worker = Worker {
             database: Arc::clone(database),
             lane,
             connection: None,
+            lazy,
+            owes: false,
         };
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
@@ -120,6 +129,17 @@ impl Writer {
             let done = worker.until_done(&|connection, lane, token| Ok((work(connection, lane, token)?, true)));
             // A caller that went away needs no answer.
             let _ = answer.send(done);
+        })))?;
+        result.recv().map_err(|_| stopped())?
+    }
+
+    /// Waits until everything that was committed is on the disk.
+    pub(super) fn settle(&self) -> Result<(), StoreError> {
+        let (answer, result) = sync_channel(1);
+        self.send(Job::Task(Box::new(move |worker| {
+            let settled = worker.settle().map_err(|fault| worker.database.told(fault));
+            // A caller that went away needs no answer.
+            let _ = answer.send(settled);
         })))?;
         result.recv().map_err(|_| stopped())?
     }
@@ -215,8 +235,12 @@ impl Worker {
         let mut connection = self.connect().map_err(Failed::Nothing)?;
         connection.copies = copies;
         let token = random().cast_signed();
-        let (result, writes) = work(&mut connection, self.lane, token).map_err(Failed::Nothing)?;
+        let (result, writes) = match work(&mut connection, self.lane, token) {
+            Ok(done) => done,
+            Err(fault) => return Err(self.nothing(connection, fault)),
+        };
         let end = if writes { sql::COMMIT } else { sql::ROLLBACK };
+        self.owes |= self.lazy && writes;
         match connection.execute(end, &[]) {
             Ok(_) => {
                 self.connection = Some(connection);
@@ -224,9 +248,17 @@ impl Worker {
             }
             Err(_) if !writes => Ok(result),
             // The database says itself that it did not commit.
-            Err(fault) if fault.cure() == Cure::Again => Err(Failed::Nothing(fault)),
+            Err(fault) if fault.cure() == Cure::Again => Err(self.nothing(connection, fault)),
             Err(_) => Err(Failed::Perhaps(result, token)),
         }
+    }
+
+    /// Ends a transaction of which nothing was committed. After a conflict the session is as good as before.
+    fn nothing<T>(&mut self, mut connection: Connection, fault: Fault) -> Failed<T> {
+        if fault.cure() == Cure::Again && connection.execute(sql::ROLLBACK, &[]).is_ok() {
+            self.connection = Some(connection);
+        }
+        Failed::Nothing(fault)
     }
 
     /// Finds out whether a transaction whose commit was not answered was committed.
@@ -239,6 +271,7 @@ impl Worker {
             });
             match ended {
                 Ok(ended) => return Ok(ended),
+                Err(fault) if self.owes => return Err(self.database.told(fault)),
                 Err(fault) if started.elapsed() >= AWAY_MAX => return Err(self.database.told(fault)),
                 Err(_) => sleep(PAUSE_MAX),
             }
@@ -250,19 +283,45 @@ impl Worker {
         if let Some(connection) = self.connection.take().filter(|connection| !connection.is_closed()) {
             return Ok(connection);
         }
+        if self.owes {
+            return Err(self.lost());
+        }
         let mut connection = self.database.connect()?;
         connection.set(sql::IDLE_TIME)?;
         Ok(connection)
     }
 
-    /// Makes durable what a bulk load left to the database, and gives the lane back.
+    /// Waits until what was committed is on the disk: a commit that waits for it waits for all before it.
+    fn settle(&mut self) -> Result<(), Fault> {
+        if !self.owes {
+            return Ok(());
+        }
+        let mut connection = self.connect()?;
+        let settled = connection
+            .set(sql::STRICT)
+            .and_then(|()| self.lane.keep(&mut connection))
+            .and_then(|()| connection.set(sql::LAZY));
+        settled.map_err(|fault| match fault.cure() {
+            Cure::Reconnect => self.lost(),
+            Cure::Again | Cure::Tell => fault,
+        })?;
+        self.connection = Some(connection);
+        self.owes = false;
+        Ok(())
+    }
+
+    /// What it means that the session is gone in which something was committed that the disk may not know.
+    fn lost(&self) -> Fault {
+        let reason = "broke a connection, and with it may have lost what was not on its disk yet: start again, that goes on \
+                      where the database says it was";
+        StoreError::Unavailable(format!("{} {reason}", self.database.name())).into()
+    }
+
+    /// Gives the lane back.
     fn close(&mut self) {
         let lane = self.lane;
         // Without this the claim ends by itself.
-        let _ = self.connect().and_then(|mut connection| {
-            connection.set(sql::STRICT)?;
-            lane.release(&mut connection)
-        });
+        let _ = self.connect().and_then(|mut connection| lane.release(&mut connection));
     }
 }
 
@@ -294,7 +353,7 @@ fn stopped() -> StoreError {
 }
 
 /// How often a lane is asked for.
-const CLAIMS_MAX: u32 = 4;
+const CLAIMS_MAX: u32 = 10;
 /// Batches that may wait before callers have to.
 const QUEUE_MAX: usize = 64;
 /// A transaction takes no further batch once it has this many ids.

@@ -87,7 +87,10 @@ fn open_hostile(url: &str) -> PostgresStore {
     database.hostile = true;
     let database = Arc::new(database);
     PostgresStore {
-        writers: vec![Writer::start(&database).unwrap(), Writer::start(&database).unwrap()],
+        writers: vec![
+            Writer::start(&database, false).unwrap(),
+            Writer::start(&database, false).unwrap(),
+        ],
         pool: Pool::new(Arc::clone(&database), 4),
         database,
     }

@@ -154,23 +154,55 @@ fn a_batch_that_is_refused_does_not_spoil_its_company() {
 }
 
 #[test]
-fn a_lazy_load_is_safe_once_it_is_closed() {
+fn a_lazy_load_is_safe_once_it_is_settled() {
     let server = Server::start();
     let url = server.fresh();
-    let options = Options {
-        lazy: true,
-        ..Options::new(&url)
-    };
-    let load = PostgresStore::open(&options).unwrap();
+    let load = open_lazily(&url, 2);
     for number in 0..20 {
         put(&load, number, &format!("line {number}"));
     }
-    drop(load);
+    load.settle().unwrap();
     server.postgres.kill();
     server.postgres.start_again().unwrap();
     let store = open(&url);
     assert_eq!(store.count(TOYS).unwrap(), 20);
     assert_sound(&store);
+    // What was settled is no longer at stake: work goes on in another session.
+    put(&load, 20, "line 20");
+}
+
+/// Whether it stays away or comes back: what was not settled may be gone, and nothing is built on it.
+#[test]
+fn a_lazy_load_whose_database_crashed_says_so() {
+    for comes_back in [false, true] {
+        let server = Server::start();
+        let url = server.fresh();
+        let load = open_lazily(&url, 1);
+        put(&load, 1, "before");
+        server.postgres.kill();
+        if comes_back {
+            server.postgres.start_again().unwrap();
+        }
+        let reason = unavailable(load.settle());
+        assert!(
+            reason.contains("may have lost") && reason.contains("start again"),
+            "{reason}"
+        );
+        unavailable(change(&load, 2, Some(record("after"))));
+        unavailable(load.settle());
+        if comes_back {
+            assert_eq!(open(&url).get(TOYS, &[id(2)]).unwrap(), [None]);
+        }
+    }
+}
+
+fn open_lazily(url: &str, writers: usize) -> PostgresStore {
+    PostgresStore::open(&Options {
+        lazy: true,
+        writers,
+        ..Options::new(url)
+    })
+    .unwrap()
 }
 
 /// Killed and stopped, it comes back and so does everything here, and what was acknowledged is there.
@@ -325,15 +357,7 @@ fn components_follow_their_records() {
 fn a_bulk_load_beside_others_is_sound() {
     let server = Server::start();
     let url = server.fresh();
-    let (other, load) = (
-        open(&url),
-        PostgresStore::open(&Options {
-            lazy: true,
-            writers: 3,
-            ..Options::new(&url)
-        })
-        .unwrap(),
-    );
+    let (other, load) = (open(&url), open_lazily(&url, 3));
     assert_eq!(load.writers(), 3);
     std::thread::scope(|scope| {
         let (load, other) = (&load, &other);
