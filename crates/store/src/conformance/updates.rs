@@ -96,11 +96,11 @@ fn batch_of_many(store: &dyn Store) {
         store.update(batch).unwrap(),
         [Unchanged, Updated, Deleted, Inserted, Unchanged]
     );
-    let mut seen = seen.lock().unwrap().clone();
-    seen.dedup();
+    let seen = seen.lock().unwrap();
     let old = |line: &str| Some(line.as_bytes().to_vec());
+    // It may have been run before, and for nothing.
     assert_eq!(
-        seen,
+        seen[seen.len() - 5..],
         [
             (0, old("old one")),
             (1, old("old two")),

@@ -1,5 +1,6 @@
 //! The suite on a database that misbehaves: one in ten transactions ends in a serialization failure, and connections break
-//! at any moment, also while a commit is under way.
+//! at any moment, also while a commit is under way. Failures that are made up here come at any step of a transaction; others
+//! come from the database itself, in the middle of what was sent together and at the commit.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,10 +17,13 @@ use crate::conformance;
 /// What goes wrong on purpose in a session.
 #[derive(Default)]
 pub(in crate::postgres) struct Hostile {
-    /// Decided when a transaction begins: after how many further statements it fails.
+    /// Whether statements belong to a transaction that was begun; otherwise each is one of its own.
+    open: Cell<bool>,
+    /// Decided when a transaction begins: after how many further statements it fails, or at its end if that comes first.
     fails_after: Cell<Option<u64>>,
 }
 
+static BEGUN: AtomicU64 = AtomicU64::new(0);
 static CONFLICTS: AtomicU64 = AtomicU64::new(0);
 static CUTS: AtomicU64 = AtomicU64::new(0);
 static COMMITS_CUT: AtomicU64 = AtomicU64::new(0);
@@ -31,21 +35,24 @@ impl Hostile {
             return Ok(());
         };
         let (first, _) = steps[0];
-        if first == sql::BEGIN {
-            hostile
-                .fails_after
-                .set(random().is_multiple_of(10).then(|| random() % 8));
+        let (begins, commits) = ([sql::BEGIN, sql::BEGIN_VIEW].contains(&first), first == sql::COMMIT);
+        let ends = commits || first == sql::ROLLBACK || !begins && !hostile.open.get();
+        if begins || !hostile.open.get() && first != sql::ROLLBACK {
+            BEGUN.fetch_add(1, Ordering::Relaxed);
+            let fails = random().is_multiple_of(10);
+            hostile.fails_after.set(fails.then(|| random() % 8));
         }
+        hostile.open.set(!ends);
         match hostile.fails_after.get() {
-            Some(0) => {
+            Some(left) if left == 0 || ends => {
                 hostile.fails_after.set(None);
+                hostile.open.set(false);
                 CONFLICTS.fetch_add(1, Ordering::Relaxed);
                 return Err(Fault::Conflict);
             }
             Some(left) => hostile.fails_after.set(Some(left - 1)),
             None => {}
         }
-        let commits = first == sql::COMMIT;
         if random().is_multiple_of(if commits { 20 } else { 100 }) {
             CUTS.fetch_add(1, Ordering::Relaxed);
             COMMITS_CUT.fetch_add(u64::from(commits), Ordering::Relaxed);
@@ -59,9 +66,35 @@ impl Hostile {
 fn conforms_on_a_hostile_database() {
     let server = Server::start();
     conformance::run(|_| open_hostile(&server.fresh()));
-    let counted = [&CONFLICTS, &CUTS, &COMMITS_CUT].map(|count| count.load(Ordering::Relaxed));
-    println!("conflicts, broken connections, of these at a commit: {counted:?}");
+    let counted = [&BEGUN, &CONFLICTS, &CUTS, &COMMITS_CUT].map(|count| count.load(Ordering::Relaxed));
+    println!("transactions, conflicts, broken connections, of these at a commit: {counted:?}");
     assert!(counted.into_iter().all(|count| count > 0), "{counted:?}");
+    let share = counted[1] as f64 / counted[0] as f64;
+    assert!((0.08..0.12).contains(&share), "{share}: {counted:?}");
+}
+
+/// The same from the database itself: the statement is sent, and the transaction it belongs to is at its end.
+#[test]
+fn conforms_on_a_database_that_fails_by_itself() {
+    let server = Server::start();
+    let databases = Cell::new(0);
+    conformance::run(|_| {
+        let store = open(&server.fresh());
+        server
+            .postgres
+            .trouble(&format!("test{}", databases.replace(databases.get() + 1)))
+            .unwrap();
+        store
+    });
+    let troubles: Vec<_> = (0..databases.get())
+        .map(|number| server.postgres.troubles(&format!("test{number}")))
+        .collect();
+    let [tried, late, early, cut] = troubles.into_iter().fold([0; 4], |sum, troubles| {
+        let troubles = troubles.unwrap();
+        std::array::from_fn(|at| sum[at] + troubles[at])
+    });
+    println!("{tried} commits: {late} failed, {cut} broke; {early} statements failed before");
+    assert!(early > 0 && cut > 0 && (0.05..0.16).contains(&(late as f64 / tried as f64)));
 }
 
 #[test]
