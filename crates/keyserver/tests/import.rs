@@ -10,7 +10,7 @@ use common::{Finished, Node, finish, get};
 use keyrink_testkit::generate;
 use keyrink_testkit::http::Client;
 use keyrink_testkit::keyring::entries;
-use keyrink_testkit::peers::run;
+use keyrink_testkit::peers::{Postgres, run};
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -50,8 +50,12 @@ fn vectors(name: &str) -> PathBuf {
 
 /// `keyrink import-hockeypuck` from one node's database into another node's store.
 fn import(from: &Node, into: &Node) -> Command {
+    import_from(&from.data(), into)
+}
+
+fn import_from(url: &Path, into: &Node) -> Command {
     let mut command = Command::new(common::PROGRAM);
-    let (url, target) = (from.data(), into.data());
+    let target = into.data();
     let option = if target.starts_with("postgres:") {
         "--into"
     } else {
@@ -139,14 +143,14 @@ fn row(sql: &mut String, number: u64) {
 
 /// What all nodes here keep.
 const DATASETS: &str = "KEYRINK_PEERS_DATASETS=sks,hockeypuck";
+const COPY: &str = "COPY keys (rfingerprint, doc, ctime, mtime, idxtime, md5, keywords, vfingerprint) FROM stdin;\n";
 const DAY: &str = "2026-01-01";
 
 #[test]
 fn an_import_goes_on_where_it_was_killed_and_says_what_differs() {
     const ROWS: u64 = 6_000;
     let into = Node::new();
-    let mut sql =
-        "COPY keys (rfingerprint, doc, ctime, mtime, idxtime, md5, keywords, vfingerprint) FROM stdin;\n".to_owned();
+    let mut sql = COPY.to_owned();
     (0..ROWS).for_each(|number| row(&mut sql, number));
     // What is no certificate must not keep the others out.
     sql.push_str(&format!(
@@ -186,6 +190,31 @@ fn an_import_goes_on_where_it_was_killed_and_says_what_differs() {
     );
     let named: BTreeSet<_> = report.lines().filter(|line| line.starts_with("different: ")).collect();
     assert_eq!(named.len(), 100, "{report}");
+}
+
+/// Databases of one name on one host differ by their ports, as at the ends of two tunnels.
+#[test]
+fn each_database_goes_on_where_it_was_itself() {
+    let into = Node::on_postgres();
+    let [one, other] = [0..5, 5..12].map(|numbers| {
+        let server = Postgres::start_with(&["fsync=off"]).unwrap();
+        let mut rows = String::new();
+        numbers.for_each(|number| row(&mut rows, number));
+        let file = into.file("rows.sql", format!("{TABLES}{COPY}{rows}\\.\n").as_bytes());
+        let mut client = server.client("psql");
+        let client = client.arg(server.url()).args(["-XqAt", "-v", "ON_ERROR_STOP=1", "-f"]);
+        run(client.arg(file), "postgresql").unwrap();
+        server
+    });
+    into.succeed("migrate", &[]);
+    let note = format!("import the database postgres at 127.0.0.1:{}", one.port());
+    into.ask(&format!("INSERT INTO note VALUES ('{note}', 'ffff')"));
+    for (server, rows, resumed) in [(&other, 7, false), (&one, 0, true)] {
+        let finished = finish(import_from(Path::new(&server.url()), &into), &[]);
+        let report = succeeded(&finished);
+        assert!(report.contains(&format!("{rows} rows: ")), "{report}");
+        assert_eq!(report.contains("goes on after row ffff"), resumed, "{report}");
+    }
 }
 
 #[test]

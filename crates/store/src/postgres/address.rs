@@ -5,6 +5,7 @@
 //! unless the URL says `sslmode=disable`. `sslrootcert` names a file of authorities; without it those of the system count.
 
 use std::fs;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -35,7 +36,8 @@ impl Address {
         if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
             config.host_path(SOCKETS);
         }
-        let local = config.get_hosts().iter().all(is_local);
+        // An address counts for more than the name beside it.
+        let local = config.get_hosts().iter().all(is_local) && config.get_hostaddrs().iter().all(IpAddr::is_loopback);
         let mode = match tls.mode.as_deref() {
             Some("disable") => SslMode::Disable,
             Some("require" | "verify-full") => SslMode::Require,
@@ -97,20 +99,32 @@ fn is_local(host: &Host) -> bool {
     }
 }
 
+/// The hosts as the URL names them; their addresses if it names none.
 fn host_names(config: &Config) -> Vec<String> {
     let hosts = config.get_hosts().iter().map(|host| match host {
         Host::Tcp(name) => name.clone(),
         Host::Unix(folder) => folder.display().to_string(),
     });
-    hosts.collect()
+    match config.get_hosts() {
+        [] => config.get_hostaddrs().iter().map(IpAddr::to_string).collect(),
+        _ => hosts.collect(),
+    }
 }
 
 fn database(config: &Config) -> &str {
     config.get_dbname().or(config.get_user()).unwrap_or("postgres")
 }
 
+/// Names the database, so that no two that differ are called the same.
 fn name(config: &Config) -> String {
-    format!("the database {} at {}", database(config), host_names(config).join(", "))
+    let ports = config.get_ports();
+    let place = |(at, host): (usize, String)| match ports.get(at).or(ports.first()) {
+        None | Some(5432) => host,
+        Some(port) if host.contains(':') => format!("[{host}]:{port}"),
+        Some(port) => format!("{host}:{port}"),
+    };
+    let places: Vec<_> = host_names(config).into_iter().enumerate().map(place).collect();
+    format!("the database {} at {}", database(config), places.join(", "))
 }
 
 /// An error with what lies behind it.
@@ -203,6 +217,12 @@ mod tests {
             mode("postgres://db.example.org/keyrink?sslmode=disable"),
             SslMode::Disable
         );
+        let addressed = mode("postgres://keyrink@/keyrink?hostaddr=10.0.0.5");
+        assert_eq!(addressed, SslMode::Require);
+        let addressed = mode("postgres://keyrink@/keyrink?host=localhost&hostaddr=10.0.0.5");
+        assert_eq!(addressed, SslMode::Require);
+        let addressed = mode("postgres://keyrink@/keyrink?host=localhost&hostaddr=127.0.0.1");
+        assert_eq!(addressed, SslMode::Disable);
         let own = Address::new(
             "postgres://localhost:99/x?sslrootcert=%2Fetc%2Fca.pem&application_name=y",
             None,
@@ -219,6 +239,12 @@ mod tests {
     fn names_hold_no_password_and_slips_are_named() {
         let socket = Address::new("postgres://keyrink:secret@/keys", None).unwrap();
         assert_eq!(socket.name, "the database keys at /var/run/postgresql");
+        let name = |url: &str| Address::new(url, None).unwrap().name;
+        assert_eq!(name("postgres://x@a:5432,b:5433/y"), "the database y at a, b:5433");
+        assert_eq!(
+            name("postgres://x@/y?hostaddr=::1&port=99"),
+            "the database y at [::1]:99"
+        );
         for (url, reason) in [
             ("sqlite://x", "begins with postgres://"),
             ("postgres://x/y?sslmode=prefer", "not prefer"),

@@ -120,7 +120,7 @@ fn what_cannot_be_opened_is_named() {
     let reason = unavailable(open_with(&server.fresh().replace("test0", "nowhere"), MIGRATIONS, true));
     assert!(reason.contains("nowhere") && reason.contains("createdb"), "{reason}");
     let reason = unavailable(open_with("postgres://x@127.0.0.1:1/y", MIGRATIONS, true));
-    assert!(reason.contains("the database y at 127.0.0.1 is away"), "{reason}");
+    assert!(reason.contains("the database y at 127.0.0.1:1 is away"), "{reason}");
     let url = server.fresh();
     server
         .postgres
