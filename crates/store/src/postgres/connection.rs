@@ -21,6 +21,8 @@ use super::wait::wait;
 pub(super) struct Connection {
     client: Client,
     driving: AbortHandle,
+    /// What it says its version is.
+    version: Option<String>,
     prepared: HashMap<Sql, Statement>,
     /// Whether many rows may come by COPY, which ends the transaction if one of them is there already.
     pub(super) copies: bool,
@@ -38,16 +40,22 @@ pub(super) struct Answer {
 }
 
 impl Connection {
-    /// Takes over a client and the task that drives it.
-    pub(super) fn new(client: Client, driving: AbortHandle) -> Self {
+    /// Takes over a client of a database of this version, and the task that drives it.
+    pub(super) fn new(client: Client, driving: AbortHandle, version: Option<String>) -> Self {
         Self {
             client,
             driving,
+            version,
             prepared: HashMap::new(),
             copies: false,
             #[cfg(test)]
             hostile: None,
         }
+    }
+
+    /// What the database says its version is, such as `15.10 (Debian 15.10-0+deb12u1)`.
+    pub(super) fn version(&self) -> Option<&str> {
+        self.version.as_deref()
     }
 
     /// Is it of no use any more?

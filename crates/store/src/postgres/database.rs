@@ -92,11 +92,12 @@ impl Database {
         let (config, tls) = (self.address.config.clone(), self.tls.clone());
         let connecting = runtime.spawn(async move {
             let (client, connection) = config.connect(tls).await?;
+            let version = connection.parameter("server_version").map(str::to_owned);
             let driving = tokio::spawn(async move {
                 // Whoever uses the client learns of it.
                 let _ = connection.await;
             });
-            Ok::<_, tokio_postgres::Error>(Connection::new(client, driving.abort_handle()))
+            Ok::<_, tokio_postgres::Error>(Connection::new(client, driving.abort_handle(), version))
         });
         let mut connection = wait(Instant::now() + CONNECT_WITHIN, connecting)
             .ok_or(Fault::Slow)?

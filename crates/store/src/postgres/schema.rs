@@ -2,8 +2,12 @@
 //!
 //! Table `meta` has two numbers: the version of the schema, and the oldest version that a program must know to work with it.
 //! A migration runs in one transaction, which locks these rows; two programs that start at once do it one after the other.
+//! A step that changes a table has to wait until nobody reads it, and whoever comes later waits behind the step. So it gives
+//! up soon, lets the others through, and tries again.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use tokio_postgres::error::SqlState;
 
 use super::connection::Connection;
 use super::database::Database;
@@ -39,7 +43,7 @@ struct Version {
 /// that. How many steps were taken.
 pub(super) fn prepare(database: &Database, migrations: Migrations, migrate: bool) -> Result<u32, StoreError> {
     let known = migrations.len() as u32;
-    let mut tried = 0;
+    let (began, mut tried) = (Instant::now(), 0);
     let (version, steps) = loop {
         tried += 1;
         match attempt(database, migrations, migrate) {
@@ -48,6 +52,7 @@ pub(super) fn prepare(database: &Database, migrations: Migrations, migrate: bool
                 let reason = "a database that belongs to another program: choose an empty one";
                 return Err(StoreError::Damaged(format!("{} is {reason}", database.name())));
             }
+            Err(fault) if is_locked(&fault) && began.elapsed() < LOCKED_MAX => std::thread::sleep(LOCKED_PAUSE),
             Err(fault) if tried < TRIES_MAX && (fault.cure() != Cure::Tell || is_made(&fault)) => {
                 std::thread::sleep(PAUSE);
             }
@@ -67,6 +72,7 @@ pub(super) fn prepare(database: &Database, migrations: Migrations, migrate: bool
 
 fn attempt(database: &Database, migrations: Migrations, migrate: bool) -> Result<(Version, u32), Fault> {
     let mut connection = database.connect()?;
+    is_new_enough(connection.version())?;
     let there = !connection
         .rows(sql::HAS_META, &[])?
         .iter()
@@ -79,6 +85,8 @@ fn attempt(database: &Database, migrations: Migrations, migrate: bool) -> Result
     if !migrate || found.schema as usize >= migrations.len() {
         return Ok((found, 0));
     }
+    connection.set(sql::STEP_TIME)?;
+    connection.set(sql::STEP_LOCK_TIME)?;
     connection.execute(sql::BEGIN, &[])?;
     if !there {
         connection.execute(sql::NEW_META, &[])?;
@@ -116,9 +124,31 @@ fn version(connection: &mut Connection, question: sql::Sql) -> Result<Version, F
 
 /// Did a table turn out to be there already?
 fn is_made(fault: &Fault) -> bool {
-    let Fault::Postgres(error) = fault else { return false };
-    error.code() == Some(&tokio_postgres::error::SqlState::DUPLICATE_TABLE)
+    says(fault, &SqlState::DUPLICATE_TABLE)
 }
+
+/// Did somebody else hold a lock for too long?
+fn is_locked(fault: &Fault) -> bool {
+    says(fault, &SqlState::LOCK_NOT_AVAILABLE)
+}
+
+fn says(fault: &Fault, code: &SqlState) -> bool {
+    matches!(fault, Fault::Postgres(error) if error.code() == Some(code))
+}
+
+/// Refuses a database of a version that does not know all statements; whatever names none is tried.
+fn is_new_enough(version: Option<&str>) -> Result<(), StoreError> {
+    let digits = version.and_then(|version| version.split(|character: char| !character.is_ascii_digit()).next());
+    match (version, digits.and_then(|digits| digits.parse::<u32>().ok())) {
+        (Some(version), Some(major)) if major < VERSION_MIN => Err(StoreError::Unavailable(format!(
+            "PostgreSQL {VERSION_MIN} or newer is needed, this is {version}"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// The oldest version of PostgreSQL that operators are told will do.
+const VERSION_MIN: u32 = 13;
 
 const SCHEMA: &str = "schema";
 const OLDEST: &str = "oldest";
@@ -126,3 +156,28 @@ const TRIES_MAX: u32 = 40;
 /// So often others may have made one of the tables first.
 const MADE_MAX: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(100);
+/// How long a step is tried that others keep from getting its lock, and how long they get through in between.
+const LOCKED_MAX: Duration = Duration::from_secs(600);
+const LOCKED_PAUSE: Duration = Duration::from_millis(500);
+
+#[cfg(test)]
+mod tests {
+    use super::is_new_enough;
+
+    #[test]
+    fn versions_that_are_too_old_are_named() {
+        for version in [
+            None,
+            Some("13.0"),
+            Some("15.10 (Debian 15.10-0+deb12u1)"),
+            Some("18beta1"),
+            Some("x"),
+        ] {
+            assert!(is_new_enough(version).is_ok(), "{version:?}");
+        }
+        for version in ["12.22", "9.6.24"] {
+            let reason = is_new_enough(Some(version)).unwrap_err().to_string();
+            assert!(reason.contains("PostgreSQL 13") && reason.contains(version), "{reason}");
+        }
+    }
+}

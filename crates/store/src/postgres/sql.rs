@@ -208,6 +208,9 @@ statements! {
     /// A statement that takes longer has failed.
     STATEMENT_TIME = "SET statement_timeout = 30000";
     LOCK_TIME = "SET lock_timeout = 20000";
+    /// A step of the schema takes as long as it takes, but does not let others wait for long that wait behind it for a lock.
+    STEP_TIME = "SET statement_timeout = 0";
+    STEP_LOCK_TIME = "SET lock_timeout = 2000";
     /// A process that is stopped in the middle of a transaction gives its locks back.
     IDLE_TIME = "SET idle_in_transaction_session_timeout = 10000";
 }

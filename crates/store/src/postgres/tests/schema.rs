@@ -1,11 +1,14 @@
 //! Versions of the schema, and front ends of two versions at work on one database.
 
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
 use super::super::schema::{MIGRATIONS, Migration, Migrations};
 use super::*;
 use crate::conformance::toy::put;
 
 /// What a second migration might be: programs that know only the first go on working.
-const TWO: Migrations = &[
+pub(super) const TWO: Migrations = &[
     MIGRATIONS[0],
     Migration {
         script: "ALTER TABLE record ADD COLUMN seen bigint NOT NULL DEFAULT 5; CREATE TABLE extra (id bytea PRIMARY KEY);",
@@ -46,7 +49,7 @@ fn programs_of_the_version_before_go_on_working() {
                 }
             }
         });
-        std::thread::sleep(std::time::Duration::from_millis(100));
+        std::thread::sleep(Duration::from_millis(100));
         let reason = unavailable(open_with(&url, TWO, false));
         assert!(reason.contains("keyrink migrate"), "{reason}");
         let new = open_with(&url, TWO, true).unwrap();
@@ -63,6 +66,45 @@ fn programs_of_the_version_before_go_on_working() {
         .ask("test0", "SELECT DISTINCT seen FROM record")
         .unwrap();
     assert_eq!(seen, "5");
+}
+
+/// A dump reads a table for as long as it takes. A step that has to wait for it must not keep servers waiting.
+#[test]
+fn nobody_waits_for_long_behind_a_step_that_waits() {
+    const READS: Duration = Duration::from_secs(6);
+    let server = Server::start();
+    let url = server.fresh();
+    let old = open(&url);
+    put(&old, 1, "before");
+    let mut dump = server.postgres.client("psql");
+    let reading = format!("SELECT count(*) FROM record; SELECT pg_sleep({})", READS.as_secs());
+    let mut dump = dump
+        .args([&url, "-Xqc", &reading])
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(Duration::from_millis(500));
+    let began = Instant::now();
+    std::thread::scope(|scope| {
+        let migrating = scope.spawn(|| open_with(&url, TWO, true).map(drop));
+        let mut longest = Duration::ZERO;
+        for number in 2.. {
+            let asked = Instant::now();
+            put(&old, number, "meanwhile");
+            longest = longest.max(asked.elapsed());
+            if migrating.is_finished() {
+                break;
+            }
+        }
+        migrating.join().unwrap().unwrap();
+        assert!(
+            began.elapsed() > READS - Duration::from_secs(2),
+            "the step had nothing to wait for"
+        );
+        assert!(longest < READS / 2, "{longest:?}");
+    });
+    assert!(dump.wait().unwrap().success());
+    assert_sound(&open_with(&url, TWO, false).unwrap());
 }
 
 #[test]
