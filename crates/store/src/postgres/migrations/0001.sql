@@ -42,8 +42,8 @@ CREATE TABLE component (
 -- The durable prefix tree: one row for each element of each reconciled set; ordered by bytes it is the tree. Seldom an
 -- element stands for more than one record. Two that come at the same time meet in this row.
 CREATE TABLE element (
-    bytes   bytea    NOT NULL, -- for dataset 1 the digest that SKS computes
-    dataset smallint NOT NULL, -- 1: sks
+    bytes   bytea    NOT NULL, -- what peers of this dataset know it by: for 1 the digest that SKS computes
+    dataset smallint NOT NULL, -- 1: sks, 2: hockeypuck, 3: openpgp/2
     holders bytea[]  NOT NULL, -- never empty; each is one octet for the realm, then the id of a record
     PRIMARY KEY (bytes, dataset)
 );

@@ -1,6 +1,7 @@
 //! The page about the schema, drawn from the migrations.
 
 use super::super::schema::MIGRATIONS;
+use super::super::sql;
 
 /// What stands before the tables, and what behind them.
 const HEAD: &str = "# The tables in PostgreSQL\n\nDrawn from the migrations in `crates/store/src/postgres/migrations`. Times are Unix \
@@ -44,7 +45,12 @@ SELECT source, count(*), max(times) FROM refusal GROUP BY source;
 fn the_page_about_the_schema_is_up_to_date() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/postgresql-schema.md");
     let scripts = MIGRATIONS.iter().map(|migration| page(migration.script));
-    let page = format!("{HEAD}{}{QUERIES}", scripts.collect::<String>());
+    let page = format!("{HEAD}{}{}{QUERIES}", scripts.collect::<String>(), version_table());
+    assert!(
+        !page.contains(",|") && !page.contains(", |"),
+        "a comma that belongs to SQL"
+    );
+    assert_eq!(page.matches("\n## `").count(), page.matches("\nPrimary key: ").count());
     if std::env::var_os("UPDATE_DOCS").is_some() {
         std::fs::write(path, &page).unwrap();
     }
@@ -54,26 +60,67 @@ fn the_page_about_the_schema_is_up_to_date() {
 
 /// Tables with what is said about them and their columns.
 fn page(script: &str) -> String {
-    let (mut page, mut said) = (String::new(), Vec::new());
+    let (mut page, mut said, mut inline) = (String::new(), Vec::new(), None);
     for line in script.lines() {
         if let Some(remark) = line.strip_prefix("-- ") {
             said.push(remark);
         } else if let Some(name) = line.strip_prefix("CREATE TABLE ") {
             let name = name.trim_end_matches(" (");
-            page.push_str(&format!(
-                "\n## `{name}`\n\n{}\n\n| column | type | |\n|---|---|---|\n",
-                said.join(" ")
-            ));
+            page.push_str(&table(name, &said.join(" ")));
         } else if let Some(key) = line.trim().strip_prefix("PRIMARY KEY ") {
-            page.push_str(&format!("\nPrimary key: {}.\n", key.trim_matches(['(', ')'])));
-        } else if let Some(column) = line.strip_prefix("    ") {
-            let (column, remark) = column.split_once(" -- ").unwrap_or((column, ""));
-            let mut words = column.trim_end_matches(',').split_whitespace();
-            let (name, kind) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-            page.push_str(&format!("| `{name}` | {kind} | {remark} |\n"));
+            page.push_str(&primary(key.trim_matches(['(', ')'])));
+        } else if let Some(index) = line.strip_prefix("CREATE INDEX ") {
+            page.push_str(&format!("\nIndex: {}.\n", index.trim_end_matches(';')));
+        } else if let Some(definition) = line.strip_prefix("    ") {
+            let (definition, remark) = definition.split_once(" -- ").unwrap_or((definition, ""));
+            let definition = definition.trim().trim_end_matches(',');
+            page.push_str(&column(definition, remark));
+            inline = definition
+                .ends_with("PRIMARY KEY")
+                .then(|| name_of(definition))
+                .or(inline);
+        } else if line == ");" {
+            page.extend(inline.take().map(primary));
         } else {
             said.clear();
         }
     }
     page
+}
+
+fn table(name: &str, said: &str) -> String {
+    format!("\n## `{name}`\n\n{said}\n\n| column | type | |\n|---|---|---|\n")
+}
+
+fn primary(columns: &str) -> String {
+    format!("\nPrimary key: {columns}.\n")
+}
+
+/// The row for a column; what may be null says so.
+fn column(definition: &str, remark: &str) -> String {
+    let kind = definition.split_whitespace().nth(1).unwrap_or_default();
+    let null = if definition.contains("NOT NULL") {
+        ""
+    } else {
+        ", may be null"
+    };
+    format!("| `{}` | {kind}{null} | {remark} |\n", name_of(definition))
+}
+
+fn name_of(definition: &str) -> &str {
+    definition.split_whitespace().next().unwrap_or_default()
+}
+
+/// The table that says how far the migrations are, which is there before them.
+fn version_table() -> String {
+    let made = sql::NEW_META.text();
+    let (name, columns) = made.trim_start_matches("CREATE TABLE ").split_once(" (").unwrap();
+    let columns: Vec<_> = columns.trim_end_matches(')').split(", ").collect();
+    let rows = columns.iter().zip([
+        "`schema` or `oldest`",
+        "the version of the schema; the oldest that a program must know",
+    ]);
+    let rows: String = rows.map(|(definition, remark)| column(definition, remark)).collect();
+    let said = "How far the migrations are. Locked while they run.";
+    table(name, said) + &rows + &primary(name_of(columns[0]))
 }
