@@ -48,6 +48,7 @@ impl Fault {
             Some(code) if CONFLICTS.contains(code) => Cure::Again,
             Some(code) if ENDED.contains(code) => Cure::Reconnect,
             Some(_) => Cure::Tell,
+            None if lacks_password(error) => Cure::Tell,
             None => Cure::Reconnect,
         }
     }
@@ -64,6 +65,10 @@ impl Fault {
             Self::Postgres(error) => error,
         };
         let text = text(&error);
+        if lacks_password(&error) {
+            let cure = "none is in the URL, nor for this user in the password file";
+            return unavailable(name, "refuses the password", cure, &text);
+        }
         let Some(code) = error.code() else {
             let cure = "see that it runs and can be reached; work goes on without a restart";
             return unavailable(name, "is away", cure, &text);
@@ -77,6 +82,11 @@ impl Fault {
             None => StoreError::Damaged(format!("{name}: {text} ({})", code.code())),
         }
     }
+}
+
+/// Was a password asked for when there was none to show? The client knows that and gives it no code.
+fn lacks_password(error: &tokio_postgres::Error) -> bool {
+    std::error::Error::source(error).is_some_and(|source| source.to_string() == "password missing")
 }
 
 /// The message with what lies behind it.
@@ -112,6 +122,8 @@ const ENDED: &[SqlState] = &[
     SqlState::CONNECTION_EXCEPTION,
     SqlState::CONNECTION_FAILURE,
     SqlState::CONNECTION_DOES_NOT_EXIST,
+    // Sooner or later somebody else's ends.
+    SqlState::TOO_MANY_CONNECTIONS,
 ];
 
 const CURES: &[(SqlState, &str, &str)] = &[
