@@ -33,6 +33,14 @@ pub enum Error {
     /// An answer that is no HTTP, or not the one expected.
     #[error("unexpected answer: {0}")]
     Answer(String),
+    /// A database of the embedded store failed.
+    #[error("{place}: {source}")]
+    Sqlite {
+        /// Its file.
+        place: String,
+        /// The failure.
+        source: rusqlite::Error,
+    },
     /// A file or socket failed.
     #[error("{place}: {source}")]
     Io {

@@ -14,6 +14,7 @@ pub use chromium::{Chromium, Script};
 pub use gpg::Gpg;
 pub use keyrink::{Keyrink, KeyrinkOptions, store_arguments};
 pub use postgres::Postgres;
+pub(crate) use process::ended_cpu_seconds;
 pub use process::{free_port, run};
 pub use sks::{Sks, SksOptions};
 pub use sq::Sq;
