@@ -2,16 +2,16 @@
 //!
 //! Eight writers on each server submit overlapping certificates, each in a version of its own that adds a user id, while the
 //! partners reconcile. Then servers and the database are killed with SIGKILL in turn while the writers go on; then again and
-//! again the server that holds the right to call a partner. In the end `keyrink check` must find no difference, every
-//! version that was acknowledged must be in the certificate that all nodes hold, and all trees must be equal.
+//! again the server that holds the right to call a partner. After each of these `keyrink check` must find no difference, each
+//! certificate must be exactly what the acknowledged versions of it come to, and all trees must be equal.
 
 mod fleet;
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -114,24 +114,85 @@ const EQUAL_WITHIN: Duration = Duration::from_secs(90);
 /// Submissions, and what was acknowledged.
 struct Writing {
     seed: u64,
-    sent: AtomicU64,
-    /// Certificate and version.
-    taken: Mutex<BTreeSet<(u64, u64)>>,
-    answered: AtomicU64,
+    sent: Noted,
+    /// Acknowledged.
+    taken: Noted,
 }
+
+/// Submissions that came so far.
+#[derive(Default)]
+struct Noted {
+    count: AtomicU64,
+    versions: Mutex<Versions>,
+}
+
+impl Noted {
+    fn add(&self, version: (u64, u64)) {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        self.versions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(version);
+    }
+
+    fn all(&self) -> Versions {
+        self.versions.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Certificates and their versions.
+type Versions = BTreeSet<(u64, u64)>;
 
 impl Writing {
     fn new(seed: u64) -> Self {
         Self {
             seed,
-            sent: AtomicU64::new(0),
-            taken: Mutex::default(),
-            answered: AtomicU64::new(0),
+            sent: Noted::default(),
+            taken: Noted::default(),
         }
     }
 
     fn counts(&self) -> (u64, u64) {
-        (self.sent.load(Ordering::Relaxed), self.answered.load(Ordering::Relaxed))
+        let [sent, taken] = [&self.sent, &self.taken].map(|noted| noted.count.load(Ordering::Relaxed));
+        (sent, taken)
+    }
+
+    /// What is wrong with a certificate as users get it: it must have every packet of the versions that were acknowledged, each
+    /// once, and may have those of versions that were sent and not answered, and nothing else.
+    fn wrong(&self, client: &mut Client, number: u64) -> Result<Option<String>, Error> {
+        let packets = |noted: &Noted| -> BTreeSet<Packet> {
+            let versions = noted.all();
+            let versions = versions.range((number, 0)..(number + 1, 0));
+            let octets = versions.map(|(_, version)| self.version(number, *version).to_bytes());
+            let entries = octets.flat_map(|octets| entries(&octets));
+            entries.flat_map(|entry| entry.bodies).collect()
+        };
+        let (must, may) = (packets(&self.taken), packets(&self.sent));
+        if must.is_empty() {
+            return Ok(None);
+        }
+        let fingerprint = certificate(self.seed, number).fingerprint();
+        let answer = client.get(&format!("/pks/lookup?op=get&search=0x{fingerprint}"))?;
+        let mut found = entries(&dearmor(&answer.text()));
+        let Some(entry) = found.pop().filter(|_| found.is_empty()) else {
+            return Ok(Some(format!("comes with status {} and is not one", answer.status)));
+        };
+        let count = entry.bodies.len();
+        let has: BTreeSet<Packet> = entry.bodies.into_iter().collect();
+        Ok(if let Some((tag, body)) = must.difference(&has).next() {
+            let body = String::from_utf8_lossy(body);
+            Some(format!("has lost a packet with tag {tag}: {body}"))
+        } else if !has.is_subset(&may) {
+            Some("has a packet that nobody sent".to_owned())
+        } else if count != has.len() {
+            Some(format!("has {count} packets, of which {} differ", has.len()))
+        } else {
+            None
+        })
+    }
+
+    fn version(&self, number: u64, version: u64) -> Certificate {
+        certificate(self.seed, number).user_id(name(version))
     }
 
     /// Writes until `work` is done.
@@ -156,16 +217,9 @@ impl Writing {
         while !ended.load(Ordering::Relaxed) {
             let (number, version) = (step % CERTIFICATES, (writer + step / CERTIFICATES) % VERSIONS);
             step += 1 + writer % 3;
-            let certificate = certificate(self.seed, number).user_id(name(version));
-            self.sent.fetch_add(1, Ordering::Relaxed);
-            match client.add(&certificate.armored()) {
-                Ok(answer) if answer.status == 200 => {
-                    self.answered.fetch_add(1, Ordering::Relaxed);
-                    self.taken
-                        .lock()
-                        .map(|mut taken| taken.insert((number, version)))
-                        .unwrap_or_default();
-                }
+            self.sent.add((number, version));
+            match client.add(&self.version(number, version).armored()) {
+                Ok(answer) if answer.status == 200 => self.taken.add((number, version)),
                 Ok(_) => thread::sleep(Duration::from_millis(20)),
                 Err(_) => {
                     thread::sleep(Duration::from_millis(50));
@@ -175,6 +229,9 @@ impl Writing {
         }
     }
 }
+
+/// A packet: its tag and what it holds.
+type Packet = (u8, Vec<u8>);
 
 /// What all versions of a certificate have.
 fn certificate(seed: u64, number: u64) -> Certificate {
@@ -204,28 +261,14 @@ fn judge(fleet: &Fleet, writing: &Writing, when: &str, summary: &mut Summary) ->
     summary
         .faults
         .extend(fleet.check().into_iter().map(|fault| format!("{when}: {fault}")));
-    let taken = writing.taken.lock().map(|taken| taken.clone()).unwrap_or_default();
+    let taken = writing.taken.all();
     for server in 0..SERVERS {
         let mut client = Client::new(fleet.address(server));
         for number in (0..CERTIFICATES).filter(|number| number % SERVERS as u64 == server as u64) {
-            let must: BTreeSet<_> = taken
-                .range((number, 0)..(number + 1, 0))
-                .map(|(_, version)| name(*version))
-                .collect();
-            if must.is_empty() {
-                continue;
-            }
-            let fingerprint = certificate(writing.seed, number).fingerprint();
-            let answer = client.get(&format!("/pks/lookup?op=get&search=0x{fingerprint}"))?;
-            let found = entries(&dearmor(&answer.text()));
-            let bodies: BTreeSet<_> = found
-                .iter()
-                .flat_map(|entry| &entry.bodies)
-                .map(|(_, body)| &body[..])
-                .collect();
-            let lost = must.iter().filter(|name| !bodies.contains(name.as_bytes()));
-            let lost = lost.map(|name| format!("{when}: certificate {number} has lost {name}"));
-            summary.faults.extend(lost);
+            let fault = writing.wrong(&mut client, number)?;
+            summary
+                .faults
+                .extend(fault.map(|fault| format!("{when}: certificate {number} {fault}")));
         }
     }
     summary
