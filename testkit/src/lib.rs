@@ -7,6 +7,7 @@
 //! * [`peers`]: SKS, GnuPG, Sequoia and others as fixtures.
 //! * [`load`], [`crash`], [`mod@bench`], [`engines`], [`reconcile`], [`shared`], [`abuse`]: Keyrink under load, killed, beside
 //!   SKS, on both engines, with its peers, many of it on one database, and attacked.
+//! * [`report`]: what a run of the tests must not keep to itself.
 //! * [`http`]: a client that can also send what no client should.
 
 pub mod abuse;
@@ -20,6 +21,7 @@ pub mod load;
 pub mod machine;
 pub mod peers;
 pub mod reconcile;
+pub mod report;
 pub mod shared;
 
 mod armor;

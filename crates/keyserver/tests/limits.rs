@@ -323,7 +323,7 @@ struct Disk {
 impl Disk {
     /// None, with a line that says so, where nobody may mount; where everything has to be tested, that fails.
     fn mount(test: &str, options: &str) -> Option<Self> {
-        let node = Node::new();
+        let node = Node::embedded();
         let folder = node.path("disk");
         std::fs::create_dir(&folder).unwrap();
         let mounted = Command::new("mount")
@@ -337,7 +337,7 @@ impl Disk {
             std::env::var_os("CI").is_none(),
             "{test}: a tmpfs has to be mounted (it takes root)"
         );
-        eprintln!("{test} is skipped: a tmpfs cannot be mounted here (it takes root)");
+        keyrink_testkit::report::skipped("a tmpfs cannot be mounted here (it takes root)");
         None
     }
 

@@ -46,7 +46,7 @@ fn a_test_tells_how_far_apart_and_changes_nothing() {
 #[test]
 fn partners_have_addresses_of_both_families() {
     if std::net::TcpListener::bind("[::1]:0").is_err() {
-        return eprintln!("skipped: no IPv6 here");
+        return keyrink_testkit::report::skipped("no IPv6 here");
     }
     let address = format!("[::1]:{}", keyrink_testkit::peers::free_port().unwrap());
     let there = Reconciling::new(Node::with(&[&certificates(0..5)]), "127.0.0.5").listen(&address);
@@ -63,7 +63,7 @@ fn partners_have_addresses_of_both_families() {
 #[test]
 fn sessions_go_over_both_families() {
     if std::net::TcpListener::bind("[::1]:0").is_err() {
-        return eprintln!("skipped: no IPv6 here");
+        return keyrink_testkit::report::skipped("no IPv6 here");
     }
     let address = || format!("[::1]:{}", keyrink_testkit::peers::free_port().unwrap());
     let (at_here, at_there) = (address(), address());

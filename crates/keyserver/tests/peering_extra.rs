@@ -22,7 +22,7 @@ fn a_name_that_means_another_address_is_followed() {
     let hosts = node.file("hosts", b"127.0.0.77 sks.test\n");
     let mut trial = Command::new("unshare");
     if !trial.args(["-m", "true"]).status().is_ok_and(|status| status.success()) {
-        return eprintln!("skipped: mount namespaces are not permitted here");
+        return keyrink_testkit::report::skipped("mount namespaces are not permitted here");
     }
     let file = node.file("theirs.pgp", &certificates(3..9));
     let keyrink = Reconciling::new(node, "127.0.0.1");

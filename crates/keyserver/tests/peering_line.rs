@@ -54,7 +54,7 @@ fn three_keyrinks_and_two_sks_in_a_line() {
 #[test]
 fn links_that_come_and_go() {
     let Some(network) = Network::new() else {
-        return eprintln!("skipped: network namespaces are not permitted here");
+        return keyrink_testkit::report::skipped("network namespaces are not permitted here");
     };
     let mut random = Random::new(7);
     let (mut up, mut count) = ([true; NODES], 0);

@@ -84,8 +84,7 @@ fn a_read_only_disk_is_named_and_recovered_from() {
 #[test]
 fn a_small_file_system_fills_and_empties() {
     let Some(disk) = SmallDisk::mount() else {
-        eprintln!("skipped: this user can't mount a file system");
-        return;
+        return keyrink_testkit::report::skipped("this user can't mount a file system");
     };
     let ballast = disk.dir.path().join("ballast");
     let store = open(&disk.dir.path().join("store"));
