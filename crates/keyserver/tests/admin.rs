@@ -220,11 +220,11 @@ fn debian_keyrings_are_dumped_as_each_family_has_them() {
 
 #[test]
 fn check_names_damage() {
-    if !Node::new().is_embedded() {
-        return;
-    }
-    for (damage, sign) in DAMAGES {
+    for at in 0.. {
         let (node, _) = small();
+        let Some((damage, sign)) = damages(&node).get(at) else {
+            break;
+        };
         assert_eq!(sql(&node, damage), 1, "{damage}");
         let found = node.run("check", &[]);
         assert_eq!(found.code, Some(1), "{damage}: {found:?}");
@@ -240,10 +240,7 @@ fn check_names_damage() {
 #[test]
 fn a_dump_of_a_damaged_store_loads_into_a_sound_one() {
     let (node, sound) = small();
-    if !node.is_embedded() {
-        return;
-    }
-    for (damage, _) in DAMAGES {
+    for (damage, _) in damages(&node) {
         assert_eq!(sql(&node, damage), 1, "{damage}");
     }
     let dump = node.path("dump");
@@ -257,9 +254,6 @@ fn a_dump_of_a_damaged_store_loads_into_a_sound_one() {
 #[test]
 fn a_rebuild_mends_rows_while_a_server_runs() {
     let (node, sound) = small();
-    if !node.is_embedded() {
-        return;
-    }
     let server = node.serve_with(&[], &["--recon", "127.0.0.1:0", "--partner", "recon=127.0.0.99:1"]);
     let shown = |figure: &str| {
         let text = Client::new(server.http()).get("/metrics").unwrap().text();
@@ -278,7 +272,8 @@ fn a_rebuild_mends_rows_while_a_server_runs() {
         }
     };
     wait_for(r#"keyrink_tree_sum{dataset="sks"}"#, sum(&sound));
-    for damage in DAMAGES.map(|(damage, _)| damage).iter().chain(&WORSE) {
+    let worse = if node.is_embedded() { WORSE } else { WORSE_POSTGRES };
+    for damage in damages(&node).iter().map(|(damage, _)| damage).chain(worse) {
         assert_eq!(sql(&node, damage), 1, "{damage}");
     }
     assert_eq!(node.run("check", &[]).code, Some(1));
@@ -316,15 +311,28 @@ fn sum(report: &str) -> &str {
 }
 
 /// Damage that more than one row shows.
-const WORSE: [&str; 4] = [
+const WORSE: &[&str] = &[
     "UPDATE record SET derived = x'ff' WHERE rec = 20",
     "DELETE FROM record WHERE rec = 30",
     "INSERT INTO term SELECT realm, kind, text, 4711 FROM term LIMIT 1",
     "INSERT INTO element SELECT dataset, bytes, zeroblob(20), realm FROM element LIMIT 1",
 ];
+const WORSE_POSTGRES: &[&str] = &[
+    "UPDATE record SET derived = '\\xff' WHERE id = (SELECT id FROM record WHERE realm = 1 ORDER BY id LIMIT 1 OFFSET 20)",
+    "DELETE FROM record WHERE id = (SELECT id FROM record WHERE realm = 1 ORDER BY id LIMIT 1 OFFSET 30)",
+    "INSERT INTO term SELECT term, realm, '\\x00004711' FROM term LIMIT 1",
+    "UPDATE element SET holders = holders || ARRAY['\\x0100004711'::bytea]
+     WHERE bytes = (SELECT bytes FROM element WHERE dataset = 1 LIMIT 1)",
+];
 
 /// Damage to single rows, and how a check names it.
-const DAMAGES: [(&str, &str); 4] = [
+type Damages = &'static [(&'static str, &'static str)];
+
+fn damages(node: &Node) -> Damages {
+    if node.is_embedded() { DAMAGES } else { DAMAGES_POSTGRES }
+}
+
+const DAMAGES: Damages = &[
     (
         "DELETE FROM term WHERE kind = 3 AND instr(text, CAST('user7@' AS BLOB)) = 1",
         "user id user7@example.org, name 7 <user7@example.org> is missing",
@@ -340,6 +348,32 @@ const DAMAGES: [(&str, &str); 4] = [
     (
         "INSERT INTO element SELECT dataset, zeroblob(16), id, realm FROM element LIMIT 1",
         "00000000000000000000000000000000 is too much",
+    ),
+];
+
+/// The same in PostgreSQL, which has rows about components besides.
+const DAMAGES_POSTGRES: Damages = &[
+    (
+        "DELETE FROM term WHERE position('\\x03'::bytea || 'user7@' in term) = 1",
+        "user id user7@example.org, name 7 <user7@example.org> is missing",
+    ),
+    (
+        "INSERT INTO term SELECT '\\x03'::bytea || 'nobody@example.org', realm, id FROM term LIMIT 1",
+        "user id nobody@example.org is too much",
+    ),
+    (
+        "DELETE FROM element WHERE bytes = (SELECT bytes FROM element LIMIT 1)",
+        "is missing",
+    ),
+    (
+        "INSERT INTO element SELECT decode(repeat('00', 16), 'hex'), dataset, holders FROM element WHERE dataset = 1 LIMIT 1",
+        "00000000000000000000000000000000 is too much",
+    ),
+    ("DELETE FROM component WHERE text LIKE '%<user7@%'", "is missing"),
+    (
+        "INSERT INTO component SELECT id, realm, 99, kind, version, fingerprint, text, algorithm, bits, created, expires, revoked
+         FROM component WHERE text LIKE '%<user8@%'",
+        "is too much",
     ),
 ];
 
@@ -471,6 +505,10 @@ fn records(node: &Node) -> u64 {
 
 /// Changes rows behind the back of the program; how many.
 fn sql(node: &Node, statement: &str) -> usize {
+    if !node.is_embedded() {
+        let counted = format!("WITH done AS ({statement} RETURNING 1) SELECT count(*) FROM done");
+        return node.ask(&counted).parse().unwrap();
+    }
     open(&node.data().join(SqliteStore::FILE))
         .unwrap()
         .execute(statement, [])

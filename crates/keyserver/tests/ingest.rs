@@ -1,7 +1,11 @@
-//! The write path on a store in memory: what is refused, and how it is said.
+//! The write path: what is refused, and how it is said.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(unreachable_pub, dead_code, reason = "what tests share is compiled into each")]
 
+mod common;
+
+use common::{On, on_store};
 use keyrink::admin::progress::Progress;
 use keyrink::admin::rebuild::rebuild;
 use keyrink::config::Config;
@@ -10,17 +14,16 @@ use keyrink::ingest::{Ingest, IngestError, Outcome, Report};
 use keyrink_openpgp::policy::Limits;
 use keyrink_openpgp::project::Projection;
 use keyrink_openpgp::stored::write_projection;
-use keyrink_store::memory::MemoryStore;
 use keyrink_testkit::{Algorithm, Certificate, EPOCH, Format, Kind, Reason, Signature, Tag, Target, packet};
 use std::sync::Arc;
 
-fn ingest(limits: Limits) -> Ingest {
-    Ingest {
-        store: Arc::new(MemoryStore::new()),
+fn ingest(limits: Limits) -> On<Ingest> {
+    on_store(|store| Ingest {
+        store,
         limits,
         policy: Policy::default(),
         rules: Arc::default(),
-    }
+    })
 }
 
 fn outcomes(report: &Report) -> Vec<Outcome> {
@@ -242,7 +245,7 @@ fn who_is_known_changes_no_digest() {
     let friend = Certificate::v4(8, "friend").user_id("F");
     let signatures: Vec<_> = (0..600).map(|n| certification(&friend, EPOCH + n)).collect();
     let elements = |first: &[u8]| {
-        let ingest = Ingest::new(&Config::default(), Arc::new(MemoryStore::new()));
+        let ingest = on_store(|store| Ingest::new(&Config::default(), store));
         ingest.submit(first).unwrap();
         ingest.submit(&certified(&signatures)).unwrap();
         ingest.submit(&friend.to_bytes()).unwrap();

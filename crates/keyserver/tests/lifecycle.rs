@@ -1,7 +1,11 @@
-//! What the operator decides about certificates, on a store in memory: what is stored, shown and reconciled afterwards.
+//! What the operator decides about certificates: what is stored, shown and reconciled afterwards.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(unreachable_pub, dead_code, reason = "what tests share is compiled into each")]
 
+mod common;
+
+use common::{On, on_store};
 use keyrink::admin::check::check;
 use keyrink::admin::progress::Progress;
 use keyrink::config::Config;
@@ -15,14 +19,13 @@ use keyrink_openpgp::project::Projection;
 use keyrink_openpgp::stored::write_projection;
 use keyrink_openpgp::terms::Term;
 use keyrink_openpgp::veto::Veto;
-use keyrink_store::memory::MemoryStore;
 use keyrink_store::{Batch, Decision, RecordId, Stored};
 use keyrink_testkit::{Algorithm, Certificate, Key, Kind, Reason, Signature, hex};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-fn node() -> Ingest {
-    Ingest::new(&Config::default(), Arc::new(MemoryStore::new()))
+fn node() -> On<Ingest> {
+    on_store(|store| Ingest::new(&Config::default(), store))
 }
 
 /// Another server on the same store.

@@ -1,10 +1,14 @@
-//! Every answer of the read side, as a client gets it, over a small store in memory.
+//! Every answer of the read side, as a client gets it, over a small store.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(unreachable_pub, dead_code, reason = "what tests share is compiled into each")]
+
+mod common;
 
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{Method, header};
+use common::{On, on_store};
 use http_body_util::BodyExt;
 use keyrink::config::Config;
 use keyrink::http::answer::Answers;
@@ -12,7 +16,6 @@ use keyrink::http::room::Room;
 use keyrink::http::web::{Web, routes};
 use keyrink::ingest::Ingest;
 use keyrink_store::Store;
-use keyrink_store::memory::MemoryStore;
 use keyrink_testkit::{Certificate, EPOCH, HOSTILE_USER_IDS, Key, Kind, Reason, Signature};
 use std::sync::Arc;
 
@@ -79,12 +82,15 @@ struct Site {
 }
 
 impl Site {
-    fn new(words: bool, now: fn() -> u64) -> Self {
+    fn new(words: bool, now: fn() -> u64) -> On<Self> {
+        on_store(|store| Self::on(store, words, now))
+    }
+
+    fn on(store: Arc<dyn Store>, words: bool, now: fn() -> u64) -> Self {
         let mut config = Config::default();
         config.search.words = words;
         config.http.hostname = "keys.example.org".into();
         config.http.contact = Some("operator@keys.example.org".into());
-        let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
         let ingest = Ingest::new(&config, Arc::clone(&store));
         for certificate in certificates() {
             ingest.submit(&certificate.to_bytes()).unwrap();

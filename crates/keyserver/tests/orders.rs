@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::{Node, PROGRAM, finish, get};
+use common::{Node, On, PROGRAM, finish, get, on_store};
 use keyrink::config::Config;
 use keyrink::formats::OPENPGP;
 use keyrink::http::time::Instant;
@@ -15,8 +15,7 @@ use keyrink_openpgp::armor::encode;
 use keyrink_openpgp::project::Projection;
 use keyrink_openpgp::stored::write_projection;
 use keyrink_openpgp::verify::detached::DetachedError;
-use keyrink_store::RecordId;
-use keyrink_store::memory::MemoryStore;
+use keyrink_store::{RecordId, Store};
 use keyrink_testkit::http::{Answer, Client};
 use keyrink_testkit::peers::Gpg;
 use keyrink_testkit::{Algorithm, Certificate, Key, Kind, Reason, Signature, Target};
@@ -39,13 +38,17 @@ fn alice() -> Certificate {
         .user_id("Alice <alice@work.example>")
 }
 
-/// A server that knows Alice and its administrator, in memory.
-fn server(unbound: bool) -> Orders {
+/// A server that knows Alice and its administrator.
+fn server(unbound: bool) -> On<Orders> {
+    on_store(|store| server_on(store, unbound))
+}
+
+fn server_on(store: Arc<dyn Store>, unbound: bool) -> Orders {
     let mut config = Config::default();
     config.orders.keys = vec![admin().fingerprint()];
     config.orders.unbound = unbound;
     config.http.hostname = HOST.into();
-    let ingest = Ingest::new(&config, Arc::new(MemoryStore::new()));
+    let ingest = Ingest::new(&config, store);
     ingest
         .submit(&[admin().to_bytes(), alice().to_bytes()].concat())
         .unwrap();

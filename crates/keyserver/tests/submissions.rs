@@ -9,7 +9,7 @@ use common::{Node, get};
 use keyrink_openpgp::packet::Frames;
 use keyrink_testkit::http::{Answer, Client};
 use keyrink_testkit::keyring::entries;
-use keyrink_testkit::peers::Keyrink;
+use keyrink_testkit::peers::{Keyrink, run};
 use keyrink_testkit::{
     Algorithm, Certificate, Format, Key, Kind, Reason, Signature, Tag, armor, dearmor, form_encode, generate, hex,
     packet,
@@ -256,6 +256,13 @@ fn secret_keys_are_refused_and_forgotten() {
         "{log}"
     );
     if !node.is_embedded() {
+        let mut dump = node.postgres().client("pg_dump");
+        let dump = run(dump.arg(node.data()), "postgresql").unwrap();
+        let text = String::from_utf8_lossy(&dump.stdout).to_uppercase();
+        assert!(
+            text.contains("COPY PUBLIC.RECORD") && !text.contains(&hex(number)),
+            "the secret is in the database"
+        );
         return;
     }
     for file in std::fs::read_dir(node.data()).unwrap() {

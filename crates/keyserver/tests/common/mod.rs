@@ -1,5 +1,5 @@
 //! The program on a store in a throw-away folder, as these tests use it; or, if KEYRINK_TEST_ENGINE is `postgres`, on a
-//! PostgreSQL database in a throw-away cluster.
+//! PostgreSQL database in a throw-away cluster; or, if it is `troubled`, on one where transactions fail and connections break.
 #![allow(dead_code, reason = "each test program uses a part of this")]
 
 pub mod peering;
@@ -12,8 +12,12 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
+use keyrink_store::Store;
+use keyrink_store::memory::MemoryStore;
+use keyrink_store::postgres::{Options, PostgresStore};
 use keyrink_testkit::http::{Answer, Client};
 use keyrink_testkit::peers::{Keyrink, KeyrinkOptions, Postgres, store_arguments};
+use keyrink_testkit::report;
 
 /// The program under test.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_keyrink");
@@ -34,21 +38,68 @@ struct Database {
 impl Database {
     /// A new one, if these tests are to run on PostgreSQL.
     fn wanted() -> Option<Self> {
-        (std::env::var_os("KEYRINK_TEST_ENGINE")? == "postgres").then(Self::new)
+        let engine = std::env::var("KEYRINK_TEST_ENGINE").ok()?;
+        let troubled = match engine.as_str() {
+            "postgres" => false,
+            "troubled" => true,
+            other => panic!("KEYRINK_TEST_ENGINE is {other}, which nothing here knows"),
+        };
+        report::runs_on(&engine);
+        let database = Self::new();
+        if troubled {
+            drop(database.open());
+            database.server.trouble(&database.name).unwrap();
+        }
+        Some(database)
     }
 
     fn new() -> Self {
         static SERVER: Mutex<Weak<Postgres>> = Mutex::new(Weak::new());
-        static COUNT: AtomicU32 = AtomicU32::new(0);
         let mut running = SERVER.lock().unwrap();
         let server = running.upgrade().unwrap_or_else(|| {
             let server = Arc::new(Postgres::start_with(&["fsync=off"]).unwrap());
             *running = Arc::downgrade(&server);
             server
         });
+        Self::on(server)
+    }
+
+    fn on(server: Arc<Postgres>) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("node{}", COUNT.fetch_add(1, Ordering::Relaxed));
         server.create(&name).unwrap();
         Self { name, server }
+    }
+
+    fn open(&self) -> PostgresStore {
+        PostgresStore::open(&Options::new(&self.server.url_of(&self.name))).unwrap()
+    }
+}
+
+/// Part of the program, and the database that its store is in, if it is in one.
+pub struct On<T> {
+    part: T,
+    _database: Option<Database>,
+}
+
+/// A part of the program on a store of its own: in memory, or in a database if these tests are to run on PostgreSQL.
+pub fn on_store<T>(make: impl FnOnce(Arc<dyn Store>) -> T) -> On<T> {
+    let database = Database::wanted();
+    let store: Arc<dyn Store> = match &database {
+        Some(database) => Arc::new(database.open()),
+        None => Arc::new(MemoryStore::new()),
+    };
+    On {
+        part: make(store),
+        _database: database,
+    }
+}
+
+impl<T> std::ops::Deref for On<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.part
     }
 }
 
@@ -84,11 +135,8 @@ impl Node {
         }
     }
 
-    /// Is the store the embedded one? Says so if it is not: what follows in the test needs that.
+    /// Is the store the embedded one?
     pub fn is_embedded(&self) -> bool {
-        if self.database.is_some() {
-            println!("the rest is about the embedded store");
-        }
         self.database.is_none()
     }
 
@@ -96,6 +144,19 @@ impl Node {
     pub fn on_postgres() -> Self {
         Self {
             database: Some(Database::new()),
+            ..Self::embedded()
+        }
+    }
+
+    /// A node on a PostgreSQL that nobody else uses.
+    pub fn on_its_own_postgres() -> Self {
+        Self::on_server(Postgres::start_with(&["fsync=off"]).unwrap())
+    }
+
+    /// A node on a server, in a new database.
+    pub fn on_server(server: Postgres) -> Self {
+        Self {
+            database: Some(Database::on(Arc::new(server))),
             ..Self::embedded()
         }
     }
@@ -115,6 +176,11 @@ impl Node {
             database: self.database.clone(),
             ..Self::embedded()
         }
+    }
+
+    /// The name of its database.
+    pub fn database(&self) -> &str {
+        &self.database.as_ref().unwrap().name
     }
 
     /// The server of its database.
