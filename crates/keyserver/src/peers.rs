@@ -307,7 +307,7 @@ impl Keeping {
     }
 }
 
-/// One line when a tree can't be kept fresh and one when it can again, not one each second.
+/// One line when a tree can't be kept fresh and one when it can again, not one each round.
 fn tell(away: &mut BTreeSet<&'static str>, name: &'static str, saved: Result<(), Unavailable>) {
     match saved {
         Err(error) if away.insert(name) => tracing::warn!("the tree {name}: {error}"),
@@ -321,10 +321,11 @@ pub(crate) const TOO_FAR: &str = "too far apart: load a dump first";
 
 /// Sessions at the same time that partners called for, and as many that this node called for.
 const SESSIONS_MAX: usize = 4;
-const KEEP_EVERY: Duration = Duration::from_secs(1);
+/// Half of the second within which a tree is to hold what any process stored.
+const KEEP_EVERY: Duration = Duration::from_millis(500);
 /// Rounds of keeping fresh between two checkpoints.
-const SAVE_EVERY: u64 = 300;
-const FIRST_SAVE: u64 = 10;
+const SAVE_EVERY: u64 = 600;
+const FIRST_SAVE: u64 = 20;
 /// Where partners call if nothing else is configured.
 const USUAL_ADDRESS: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 11370));
 /// The usual port.

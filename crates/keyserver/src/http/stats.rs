@@ -11,10 +11,12 @@ use crate::peers::status::{self, Report};
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{Html, IntoResponse, Response};
-use keyrink_store::StoreError;
+use keyrink_store::{Store, StoreError};
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 /// Numbers about this server, as JSON has them.
 #[derive(Clone, Debug, Serialize)]
@@ -146,23 +148,10 @@ const BLOCKED_MAX: usize = 100_000;
 /// `GET /readyz`: 503 tells a proxy to ask another server.
 ///
 /// A proof is a durable transaction. Whoever asks within `READY_FOR` after one gets its result, so that nobody
-/// can make the store busy with questions.
+/// can make the store busy with questions. A store that takes longer than `PROVEN_WITHIN` is not ready, and is not asked again
+/// before it has answered.
 pub async fn ready(State(web): State<Arc<Web>>) -> Response {
-    let mut proven = web.proven.lock().await;
-    let known = proven.filter(|(at, _)| at.elapsed() < READY_FOR);
-    let is_ready = match known {
-        Some((_, is_ready)) => is_ready,
-        None => {
-            let store = Arc::clone(&web.store);
-            let proof = blocking(move || store.ready()).await;
-            if let Err(error) = &proof {
-                tracing::warn!(%error, "not ready");
-            }
-            *proven = Some((Instant::now(), proof.is_ok()));
-            proof.is_ok()
-        }
-    };
-    drop(proven);
+    let is_ready = web.proof.lock().await.is_ready(&web.store).await;
     if is_ready {
         "ready\n".into_response()
     } else {
@@ -170,5 +159,45 @@ pub async fn ready(State(web): State<Arc<Web>>) -> Response {
     }
 }
 
+/// What is known about whether the store works.
+#[derive(Debug, Default)]
+pub struct Proof {
+    /// When that was found out last, and what.
+    known: Option<(Instant, bool)>,
+    /// A proof that is taking its time.
+    under_way: Option<JoinHandle<bool>>,
+}
+
+impl Proof {
+    /// Does the store work?
+    async fn is_ready(&mut self, store: &Arc<dyn Store>) -> bool {
+        if let Some((_, is_ready)) = self.known.filter(|(at, _)| at.elapsed() < READY_FOR) {
+            return is_ready;
+        }
+        let mut proof = self.under_way.take().unwrap_or_else(|| {
+            let store = Arc::clone(store);
+            tokio::spawn(async move {
+                let proof = blocking(move || store.ready()).await;
+                if let Err(error) = &proof {
+                    tracing::warn!(%error, "not ready");
+                }
+                proof.is_ok()
+            })
+        });
+        let is_ready = match timeout(PROVEN_WITHIN, &mut proof).await {
+            Ok(proven) => proven.unwrap_or(false),
+            Err(_) => {
+                tracing::warn!("not ready: the store does not answer");
+                self.under_way = Some(proof);
+                false
+            }
+        };
+        self.known = Some((Instant::now(), is_ready));
+        is_ready
+    }
+}
+
 /// How long a proof holds.
 const READY_FOR: Duration = Duration::from_secs(1);
+/// Proxies give up after some seconds.
+const PROVEN_WITHIN: Duration = Duration::from_secs(2);

@@ -2,13 +2,14 @@
 
 use super::room::Room;
 use super::routes::Routes;
+use super::stats::Proof;
 use super::{assets, lookup, stats};
 use crate::config::Config;
 use crate::lifecycle::Rules;
 use axum::routing::get;
 use keyrink_store::Store;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::Mutex;
 
 /// Shared by the handlers for reading.
@@ -29,8 +30,8 @@ pub struct Web {
     pub results_octets_max: usize,
     /// Whether single words of user ids are found.
     pub words: bool,
-    /// When the store was last asked whether it works, and whether it did.
-    pub proven: Mutex<Option<(Instant, bool)>>,
+    /// Whether the store works.
+    pub proof: Mutex<Proof>,
     /// The clock: seconds since 1970.
     pub now: fn() -> u64,
 }
@@ -47,7 +48,7 @@ impl Web {
             results_max: config.search.results.get() as usize,
             results_octets_max: RESULTS_OCTETS_MAX,
             words: config.search.words,
-            proven: Mutex::default(),
+            proof: Mutex::default(),
             now: || {
                 SystemTime::now()
                     .duration_since(UNIX_EPOCH)
