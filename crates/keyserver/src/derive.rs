@@ -23,6 +23,8 @@ pub(crate) struct Deriving<'a> {
     policy: Policy,
     state: State,
     rules: Rules,
+    /// The note was about another policy.
+    replaces: bool,
 }
 
 /// What the note says.
@@ -34,6 +36,9 @@ struct State {
     complete: u32,
     /// Records up to this id, in hexadecimal, are done.
     after: Option<String>,
+    /// How many those are.
+    #[serde(default)]
+    looked: u64,
     /// All are.
     done: bool,
     /// When they were, in seconds since 1970.
@@ -46,6 +51,7 @@ impl<'a> Deriving<'a> {
     pub(crate) fn begin(store: &'a dyn Store, policy: Policy) -> Result<Self, StoreError> {
         let noted = store.note(NOTE)?;
         let noted: Option<State> = noted.and_then(|octets| serde_json::from_slice(&octets).ok());
+        let replaces = noted.as_ref().is_some_and(|state| state.policy != policy.number());
         let state = match noted {
             Some(state) if state.policy == policy.number() && !state.is_stale() => state,
             Some(state) => State::new(policy, state.complete),
@@ -61,6 +67,7 @@ impl<'a> Deriving<'a> {
             policy,
             state,
             rules: Rules::default(),
+            replaces,
         })
     }
 
@@ -90,6 +97,14 @@ impl<'a> Deriving<'a> {
         self.state.done
     }
 
+    /// Certificates that are yet to follow the policy: none if all do, and are only looked at again.
+    pub(crate) fn left(&self) -> Result<u64, StoreError> {
+        match self.is_done() || self.state.complete == self.state.policy {
+            true => Ok(0),
+            false => Ok(self.store.count(OPENPGP)?.saturating_sub(self.state.looked)),
+        }
+    }
+
     /// What every record is derived by: its datasets can be reconciled.
     pub(crate) fn complete(&self) -> Policy {
         let complete = if self.state.done {
@@ -103,14 +118,18 @@ impl<'a> Deriving<'a> {
     /// Derives some records anew, those that this policy made already only if `all`. Gives how many it has looked at.
     pub(crate) fn step(&mut self, all: bool) -> Result<usize, StoreError> {
         let after = self.state.after.as_deref().and_then(record_id);
-        let page = self.store.snapshot()?.records(OPENPGP, after.as_ref(), STEP_RECORDS)?;
+        let page = page(self.store, after)?;
         match page.last() {
-            Some(last) => self.state.after = Some(hexadecimal(last.id.as_bytes())),
+            Some(last) => {
+                self.state.after = Some(hexadecimal(last.id.as_bytes()));
+                self.state.looked += page.len() as u64;
+            }
             None => {
-                self.state.done = true;
-                self.state.at = now();
-                self.state.complete = self.state.policy;
-                self.state.after = None;
+                self.state = State {
+                    done: true,
+                    at: now(),
+                    ..State::new(self.policy, self.state.policy)
+                }
             }
         }
         let (policy, looked) = (self.policy, page.len());
@@ -141,6 +160,7 @@ impl State {
             policy: policy.number(),
             complete,
             after: None,
+            looked: 0,
             done: false,
             at: 0,
         }
@@ -150,6 +170,20 @@ impl State {
     fn is_stale(&self) -> bool {
         self.done && now() > self.at.saturating_add(STALE_AFTER_SECS)
     }
+}
+
+/// The next records: in most stores many, but never much more than so many octets, which stay in memory several times.
+fn page(store: &dyn Store, mut after: Option<RecordId>) -> Result<Vec<Stored>, StoreError> {
+    let snapshot = store.snapshot()?;
+    let (mut page, mut octets) = (Vec::new(), 0);
+    while page.len() < STEP_RECORDS && octets < STEP_OCTETS {
+        let part = snapshot.records(OPENPGP, after.as_ref(), READ_RECORDS)?;
+        let Some(last) = part.last() else { break };
+        after = Some(last.id.clone());
+        octets += part.iter().map(|stored| stored.data.len()).sum::<usize>();
+        page.extend(part);
+    }
+    Ok(page)
 }
 
 /// Derives anew in the background, until it is dropped.
@@ -208,9 +242,16 @@ impl Drop for Deriver {
 }
 
 fn keep(store: &dyn Store, complete: &Complete, stopped: &mpsc::Receiver<()>) {
-    let mut wait = Duration::ZERO;
+    let (mut wait, mut replaced) = (Duration::ZERO, 0);
     while let Err(mpsc::RecvTimeoutError::Timeout) = stopped.recv_timeout(wait) {
-        if let Err(error) = derive(store, complete, stopped) {
+        let begun = Deriving::begin(store, complete.policy);
+        replaced += u32::from(begun.as_ref().is_ok_and(|deriving| deriving.replaces));
+        if replaced == QUARREL {
+            tracing::warn!(
+                "another server of this database has another configuration: both derive everything by turns"
+            );
+        }
+        if let Err(error) = begun.and_then(|deriving| derive(deriving, complete, stopped)) {
             tracing::error!(%error, "records can't be derived anew");
         }
         wait = LOOK_EVERY;
@@ -218,30 +259,25 @@ fn keep(store: &dyn Store, complete: &Complete, stopped: &mpsc::Receiver<()>) {
 }
 
 /// Works as long as it rests, so that requests have the store for themselves half of the time.
-fn derive(store: &dyn Store, complete: &Complete, stopped: &mpsc::Receiver<()>) -> Result<(), StoreError> {
-    let mut deriving = Deriving::begin(store, complete.policy)?;
+fn derive(mut deriving: Deriving<'_>, complete: &Complete, stopped: &mpsc::Receiver<()>) -> Result<(), StoreError> {
     deriving.announce()?;
+    let store = deriving.store;
     lifecycle::finish_pending(store, &deriving.rules, complete.policy)?;
     complete.number.store(deriving.complete().number(), Ordering::Relaxed);
-    let left = metrics::gauge!(LEFT);
-    let count = store.count(OPENPGP)?;
-    let mut looked = 0;
-    let anew = !deriving.is_done() && deriving.complete() != deriving.policy;
-    if anew {
-        tracing::info!("what is derived from {count} certificates follows a new policy");
+    let (left, count) = (metrics::gauge!(LEFT), deriving.left()?);
+    if count > 0 {
+        tracing::info!("what is derived from {count} certificates is yet to follow the policy of now");
     }
     while !deriving.is_done() {
         let start = Instant::now();
-        looked += deriving.step(false)? as u64;
-        if anew {
-            left.set(count.saturating_sub(looked) as f64);
-        }
+        left.set(deriving.left()? as f64);
+        deriving.step(false)?;
         if stopped.recv_timeout(start.elapsed()) != Err(mpsc::RecvTimeoutError::Timeout) {
             return Ok(());
         }
     }
-    if anew {
-        tracing::info!("done: {looked} certificates");
+    if count > 0 {
+        tracing::info!("all certificates follow the policy");
     }
     left.set(0.0);
     complete.number.store(deriving.complete().number(), Ordering::Relaxed);
@@ -264,7 +300,13 @@ fn record_id(text: &str) -> Option<RecordId> {
 /// The metric that tells how many are left.
 const LEFT: &str = "keyrink_underived_certificates";
 const NOTE: &str = "derived";
+/// Records of one transaction, and octets of these; so many of them are read at once.
 const STEP_RECORDS: usize = 200;
+const STEP_OCTETS: usize = 1 << 20;
+const READ_RECORDS: usize = 20;
+/// Once when it starts, and once while servers with another configuration give way to others, a server finds that another
+/// policy was announced. Once more, and nobody gives way.
+const QUARREL: u32 = 3;
 /// How often it is looked whether there is something to do.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// How long it is taken for granted whose keys are known, in seconds.
@@ -276,7 +318,10 @@ mod tests {
     use crate::config::Config;
     use crate::formats::{HOCKEYPUCK, SKS};
     use crate::ingest::Ingest;
+    use keyrink_openpgp::project::Projection;
+    use keyrink_openpgp::stored::write_projection;
     use keyrink_store::memory::MemoryStore;
+    use keyrink_testkit::{Certificate, Key};
 
     fn policy(datasets: &[&str]) -> (Config, Policy) {
         let mut config = Config::default();
@@ -289,6 +334,94 @@ mod tests {
         [&SKS, &HOCKEYPUCK].map(|family| store.range(family.dataset, &[], &[0xFF; 16], 9999).unwrap().0.len())
     }
 
+    fn served(store: &dyn Store) -> usize {
+        let page = store.snapshot().unwrap().records(OPENPGP, None, 9999).unwrap();
+        let octets = page.iter().map(|stored| {
+            let mut octets = Vec::new();
+            write_projection(&stored.data, Projection::Served, &mut octets).unwrap();
+            octets.len()
+        });
+        octets.sum()
+    }
+
+    /// So many certificates, each with a certification by somebody else.
+    fn certified(count: u32, config: &Config) -> Arc<dyn Store> {
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+        let friend = Key::primary(7, "friend");
+        let certs = (0..count).map(|n| {
+            let cert = Certificate::v4(n.into(), "derive").user_id("A");
+            cert.certified_by(&friend).to_bytes()
+        });
+        let ingest = Ingest::new(config, Arc::clone(&store));
+        Deriving::begin(&*store, ingest.policy).unwrap().announce().unwrap();
+        ingest.submit(&certs.collect::<Vec<_>>().concat()).unwrap();
+        store
+    }
+
+    #[test]
+    fn what_users_get_follows_a_new_policy_and_says_how_much_is_left() {
+        let mut config = Config::default();
+        let store = certified(450, &config);
+        let before = served(&*store);
+        let deriving = Deriving::begin(&*store, Policy::new(&config)).unwrap();
+        assert_eq!((deriving.is_done(), deriving.left().unwrap()), (true, 0));
+
+        config.limits.approved_only = true;
+        let policy = Policy::new(&config);
+        let mut deriving = Deriving::begin(&*store, policy).unwrap();
+        assert_eq!(deriving.left().unwrap(), 450);
+        deriving.step(false).unwrap();
+        assert_eq!(deriving.left().unwrap(), 250);
+        let mut resumed = Deriving::begin(&*store, policy).unwrap();
+        assert_eq!(resumed.left().unwrap(), 250);
+        while !resumed.is_done() {
+            resumed.step(false).unwrap();
+        }
+        assert_eq!(resumed.left().unwrap(), 0);
+        assert!(served(&*store) < before * 3 / 4, "nobody approved of anything");
+
+        resumed.look_again().unwrap();
+        let again = Deriving::begin(&*store, policy).unwrap();
+        assert_eq!((again.is_done(), again.left().unwrap()), (false, 0), "only looked at");
+    }
+
+    #[test]
+    fn a_server_derives_by_itself_and_stops_at_once() {
+        let config = Config::default();
+        let store = certified(250, &config);
+        let policy = Policy::new(&Config {
+            limits: crate::config::Limits {
+                approved_only: true,
+                ..config.limits
+            },
+            ..config
+        });
+        let deriver = Deriver::start(Arc::clone(&store), Complete::of(&*store, policy)).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !Deriving::begin(&*store, policy).unwrap().is_done() {
+            assert!(Instant::now() < deadline);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let stopping = Instant::now();
+        drop(deriver);
+        assert!(stopping.elapsed() < LOOK_EVERY / 2);
+        let page = store.snapshot().unwrap().records(OPENPGP, None, 9999).unwrap();
+        assert!(page.iter().all(|stored| stored.policy == policy.number()));
+    }
+
+    /// Long records are looked at few at a time.
+    #[test]
+    fn a_step_holds_few_octets() {
+        let mut config = Config::default();
+        config.limits.user_id_octets = std::num::NonZeroU64::MAX;
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+        let long = "x".repeat(100 << 10);
+        let certs = (0..60).map(|n| Certificate::v4(n, "long").user_id(&long).to_bytes());
+        let ingest = Ingest::new(&config, Arc::clone(&store));
+        certs.for_each(|cert| drop(ingest.submit(&cert).unwrap()));
+        assert_eq!(page(&*store, None).unwrap().len(), READ_RECORDS);
+    }
+
     fn families(policy: Policy) -> Vec<&'static str> {
         policy.families().map(|family| family.name).collect()
     }
@@ -299,7 +432,7 @@ mod tests {
         let (config, sks) = policy(&["sks"]);
         assert!(Deriving::begin(&*store, sks).unwrap().is_done(), "there is nothing");
         let ingest = Ingest::new(&config, Arc::clone(&store));
-        let certs = (0..450).map(|n| keyrink_testkit::Certificate::v4(n, "derive").user_id("A").to_bytes());
+        let certs = (0..450).map(|n| Certificate::v4(n, "derive").user_id("A").to_bytes());
         ingest.submit(&certs.collect::<Vec<_>>().concat()).unwrap();
         assert_eq!(elements(&*store), [450, 0]);
 

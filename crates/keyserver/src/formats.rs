@@ -89,8 +89,18 @@ pub struct Policy {
 
 /// Version of the code that derives.
 const POLICY_VERSION: u32 = 3;
-/// A record keeps the octets of others' signatures in such steps; beyond 255 of them all are the same.
+/// A record keeps the octets of others' signatures in such steps, as many as an octet counts; the last one stands for no
+/// bound.
 const OTHERS_STEP: u64 = 8 << 10;
+const OTHERS_STEPS_MAX: u64 = 0xFF;
+
+/// What a record can say of this bound: policies with the same number give users the same.
+fn in_steps(others_octets: u64) -> u64 {
+    match others_octets.div_ceil(OTHERS_STEP) {
+        OTHERS_STEPS_MAX.. => u64::MAX,
+        steps => steps * OTHERS_STEP,
+    }
+}
 
 impl Policy {
     /// The number of every policy of the first version.
@@ -105,7 +115,7 @@ impl Policy {
             components: config.store.database.is_some(),
             families: kept.map(|(nth, _)| 1 << nth).sum(),
             serving: Serving {
-                others_octets: config.limits.others_octets,
+                others_octets: in_steps(config.limits.others_octets),
                 approved_only: config.limits.approved_only,
             },
         }
@@ -113,7 +123,7 @@ impl Policy {
 
     /// The same in one number, as a record keeps it.
     pub fn number(self) -> u32 {
-        let steps = self.serving.others_octets.div_ceil(OTHERS_STEP).min(0xFF) as u32;
+        let steps = self.serving.others_octets.div_ceil(OTHERS_STEP).min(OTHERS_STEPS_MAX) as u32;
         let flags =
             u32::from(self.words) | u32::from(self.serving.approved_only) << 1 | u32::from(self.components) << 2;
         POLICY_VERSION | flags << 8 | u32::from(self.families) << 16 | steps << 24
@@ -436,6 +446,31 @@ pub fn dataset_name(dataset: Dataset) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    fn policy(others_octets: u64) -> Policy {
+        let mut config = Config::default();
+        config.limits.others_octets = others_octets;
+        Policy::new(&config)
+    }
+
+    proptest! {
+        #[test]
+        fn policies_of_one_number_are_one(near in 0u64..300, a in 0u64..3, b in 0u64..3) {
+            let [a, b] = [a, b].map(|more| policy((near * OTHERS_STEP + more).saturating_sub(1)));
+            prop_assert_eq!(a.number() == b.number(), a == b);
+        }
+    }
+
+    #[test]
+    fn the_room_for_others_grows_in_steps() {
+        let octets = |wanted| policy(wanted).serving().others_octets;
+        assert_eq!([0, 1, 60_000, 65_536].map(octets), [0, 8192, 65_536, 65_536]);
+        assert_eq!(
+            [2_080_768, 2_080_769, 3_000_000].map(octets),
+            [2_080_768, u64::MAX, u64::MAX]
+        );
+    }
 
     #[test]
     fn what_is_looked_for_begins_what_is_stored() {
