@@ -6,6 +6,7 @@ use crate::facts::{Fact, Facts};
 use crate::hockeypuck::normal;
 use crate::packet::tag;
 use crate::project::{is_served, is_served_bound};
+use crate::verify;
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
@@ -242,6 +243,9 @@ enum Worth {
     Junk,
     /// Somebody else's, by an algorithm that nobody knows here, or not looked at.
     Unproven,
+    /// What somebody else takes back. As long as there is not room for all of these, nothing of their size stays that they
+    /// could be about: who adds signatures to a certificate can make none of others' revocations go and leave what it revokes.
+    TakenBack,
     /// The owner's, and valid.
     Own,
 }
@@ -291,9 +295,12 @@ fn fold_copies(cert: &mut Cert) {
 }
 
 fn worth(facts: &Facts) -> Worth {
+    let may_be_sound = facts.plausible() || facts.has(Fact::Unverified);
     if facts.by_owner() {
         Worth::Own
-    } else if facts.plausible() || facts.has(Fact::Unverifiable) || facts.has(Fact::Unverified) {
+    } else if may_be_sound && verify::is_revocation(facts.kind) {
+        Worth::TakenBack
+    } else if may_be_sound || facts.has(Fact::Unverifiable) {
         Worth::Unproven
     } else {
         Worth::Junk

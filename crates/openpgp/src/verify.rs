@@ -417,7 +417,7 @@ fn fits_place(tag: u8, signature: u8) -> bool {
     }
 }
 
-fn is_revocation(signature: u8) -> bool {
+pub(crate) fn is_revocation(signature: u8) -> bool {
     matches!(
         signature,
         kind::KEY_REVOCATION | kind::SUBKEY_REVOCATION | kind::CERTIFICATION_REVOCATION

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use keyrink_openpgp::cert::{Attached, Cert, Component};
-use keyrink_openpgp::facts::Facts;
+use keyrink_openpgp::facts::{Fact, Facts};
 use keyrink_openpgp::merge::merge;
 use keyrink_openpgp::packet::tag;
 use keyrink_openpgp::policy::Limits;
@@ -36,10 +36,14 @@ fn with_signatures(mut component: Component, bodies: &[u8]) -> Component {
         let place = u16::from(component.tag) + component.body.iter().map(|octet| u16::from(*octet)).sum::<u16>();
         let witnessed = 1 << 6;
         signature.facts = Facts::from_bits(u32::from(place * 31 + u16::from(*body) * 57) & 0x7FF & !witnessed);
+        signature.facts.kind = [CERTIFICATION, REVOCATION][usize::from(body % 2)];
         component.signatures.push(signature);
     }
     component
 }
+
+const CERTIFICATION: u8 = 0x10;
+const REVOCATION: u8 = 0x30;
 
 fn join(a: &Cert, b: &Cert) -> Cert {
     merge(a.clone(), b.clone()).unwrap()
@@ -178,6 +182,44 @@ proptest! {
     fn any_octets_are_read(octets in proptest::collection::vec(any::<u8>(), 0..400)) {
         let _ = Keyring::read(&octets, &Limits::default());
     }
+}
+
+/// A plausible signature by somebody else.
+fn by_other(kind: u8, issuer: u16) -> Attached {
+    let mut signature = Attached::new(&[&[4, kind][..], &issuer.to_be_bytes()].concat());
+    signature.facts = Facts::from_bits(Fact::Fitting as u32 | Fact::DigestMatches as u32);
+    signature.facts.kind = kind;
+    signature
+}
+
+/// Whoever adds signatures to a certificate cannot have a revocation go and what it revokes stay.
+#[test]
+fn no_certification_is_kept_without_what_revokes_it() {
+    // Room for two thousand signatures.
+    let limits = Limits {
+        certificate_octets: 2000 * 2048,
+        ..Limits::default()
+    };
+    let kept = |bogus: &[Attached]| {
+        let mut user_id = Component::new(tag::USER_ID, b"a");
+        let pairs = (0..1000).flat_map(|issuer| [CERTIFICATION, REVOCATION].map(|kind| by_other(kind, issuer)));
+        user_id.signatures = pairs.chain(bogus.iter().cloned()).collect();
+        let cert = Cert::new(vec![Component::new(tag::PUBLIC_KEY, &KEY), user_id]).unwrap();
+        let kept = trimmed(&limits, &cert);
+        let of = |kind| {
+            let signatures = kept.components()[1].signatures.iter();
+            let of_kind = signatures.filter(move |signature| signature.facts.kind == kind);
+            of_kind
+                .map(|signature| signature.body[2..].to_vec())
+                .collect::<Vec<_>>()
+        };
+        (of(CERTIFICATION), of(REVOCATION))
+    };
+    let bogus = |kind| (1000..11_000).map(|issuer| by_other(kind, issuer)).collect::<Vec<_>>();
+    let (certifications, revocations) = kept(&bogus(CERTIFICATION));
+    assert_eq!((certifications.len(), revocations.len()), (1000, 1000));
+    let (certifications, revocations) = kept(&bogus(REVOCATION));
+    assert_eq!((certifications.len(), revocations.len()), (0, 2000));
 }
 
 #[test]
