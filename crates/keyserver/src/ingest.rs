@@ -565,7 +565,7 @@ impl Prepared {
         let hidden = hidden.filter(|hidden| whole.as_ref().is_none_or(|whole| whole.hides(hidden)));
         let hidden = hidden.map(|hidden| Dropped {
             part: hidden.part(),
-            reason: hidden.reason().to_owned(),
+            reason: hidden.reason().0.to_owned(),
         });
         self.dropped.iter().cloned().chain(hidden).take(DROPPED_MAX).collect()
     }

@@ -12,12 +12,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{Node, datasets, debian, finish, get};
+use common::{Node, PROGRAM, datasets, debian, finish, get};
 use keyrink_openpgp::crypto::digest::Hasher;
 use keyrink_store::sqlite::SqliteStore;
 use keyrink_testkit::http::Client;
 use keyrink_testkit::keyring::{Entry, entries};
-use keyrink_testkit::{Certificate, Kind, Signature, armor, generate};
+use keyrink_testkit::peers::store_arguments;
+use keyrink_testkit::{Certificate, Kind, Reason, Signature, armor, generate};
 
 #[test]
 fn keyrings_are_loaded_from_everywhere() {
@@ -457,12 +458,81 @@ fn packets_are_explained() {
         "digest in hockeypuck: ",
         "user id \"Explained <e@example.org>\"\n    bound by a valid self-signature",
         "user id \"Grafted <g@example.org>\"\n    no valid self-signature binds it to the key (RFC 9580, section 10.1)\n    \
-         seen by sks\n    not in hockeypuck: drop:unbound",
-        "    valid: the owner made it (RFC 9580, section 5.2.4)\n      seen by users, sks, hockeypuck\n",
+         seen by sks, openpgp/2\n    not in hockeypuck: drop:unbound\n",
+        "    valid: the owner made it (RFC 9580, section 5.2.4)\n      seen by users, sks, hockeypuck, openpgp/2\n      \
+         element in openpgp/2: ",
     ] {
         assert!(explained.contains(line), "{line}\n{explained}");
     }
+    let elements = explained
+        .lines()
+        .find_map(|line| line.strip_prefix("elements in openpgp/2: "));
+    for element in elements.unwrap().split(' ') {
+        assert!(
+            explained.contains(&format!("      element in openpgp/2: {element}\n")),
+            "{element}"
+        );
+    }
     assert_eq!(node.run("explain", &["0123456789ABCDEF"]).code, Some(1));
+}
+
+/// Every reason comes with the rule that it is by.
+#[test]
+fn what_is_kept_from_users_or_peers_is_explained() {
+    let node = Node::new();
+    let friend = Certificate::v4(8, "friend");
+    let certified = || Certificate::v4(7, "explained").user_id("Explained <e@example.org>");
+    let explain = |cert: &Certificate, setting: &str| {
+        let file = node.file("key.pgp", &cert.to_bytes());
+        let mut command = node.command("explain", &[file.to_str().unwrap()]);
+        command.envs(setting.split_once('='));
+        finish(command, &[]).out
+    };
+    for (cert, setting, line) in [
+        (
+            certified().certified_by(friend.primary()),
+            "KEYRINK_LIMITS_APPROVED_ONLY=true",
+            "has not approved it, or there is no room for it (`approved_only` and `others_octets` in [limits])\n      \
+             seen by sks, hockeypuck, openpgp/2\n",
+        ),
+        (
+            certified().certified_by(friend.primary()),
+            "KEYRINK_LIMITS_OTHERS_OCTETS=0",
+            "of known issuers are given out (`others_octets` in [limits])\n      seen by sks, hockeypuck, openpgp/2\n",
+        ),
+        (
+            certified().revoke(Reason::Compromised),
+            "",
+            "only the revocation is given out (HIP 005)\n    seen by sks, openpgp/2\n    \
+             not in hockeypuck: drop:hardRevokedCruft\n",
+        ),
+        (
+            Certificate::v6(7, "new").user_id("New <n@example.org>"),
+            "",
+            "seen by users who ask with options=bin, hockeypuck, openpgp/2\n    not in sks: it takes keys up to version 4\n",
+        ),
+        (
+            certified().sign_last(Signature::new(Kind::PositiveCertification).created(1).damaged()),
+            "",
+            "seen by sks, openpgp/2\n      not in hockeypuck: drop:invalidSelfSig\n",
+        ),
+        (
+            certified().user_attribute(b"photograph"),
+            "",
+            "but not shown (this program's choice)\n    seen by sks, openpgp/2\n    not in hockeypuck: drop:UAT\n",
+        ),
+    ] {
+        let explained = explain(&cert, setting);
+        assert!(explained.contains(line), "{line}\n{explained}");
+    }
+    node.load(&[&node.file("key.pgp", &certified().to_bytes())]);
+    let mut hide = Command::new(PROGRAM);
+    hide.args(["admin", "hide-uid", "--reason", "asked", "--yes", "e@example.org"]);
+    hide.args(store_arguments(&node.data()));
+    assert_eq!(finish(hide, &[]).code, Some(0));
+    let explained = node.succeed("explain", &[&certified().fingerprint()]);
+    let line = "keeps it back (a rule of the operator)\n    seen by sks, hockeypuck, openpgp/2\n";
+    assert!(explained.contains(line), "{explained}");
 }
 
 /// Enough that nobody loads them at once.

@@ -13,7 +13,7 @@ use common::{Node, debian, finish};
 use keyrink_testkit::http::Client;
 use keyrink_testkit::keyring::entries;
 use keyrink_testkit::peers::{Gpg, Keyrink, Sks, SksOptions, Sq};
-use keyrink_testkit::{Certificate, HOSTILE_USER_IDS, Key, Reason, generate};
+use keyrink_testkit::{Algorithm, Certificate, HOSTILE_USER_IDS, Key, Kind, Reason, Signature, Tag, dearmor, generate};
 
 #[test]
 fn gpg_receives_certificates_of_debian() {
@@ -83,6 +83,36 @@ fn gpg_sends_and_another_gpg_receives() {
     assert_eq!(check(&alice), check(&bob));
     let signatures = check(&bob).iter().filter(|line| line.starts_with("sig:!")).count();
     assert_eq!(signatures, 4, "{:?}", check(&bob));
+}
+
+/// GnuPG knows nothing of version 6: the subkey is left out, the certification is passed over.
+#[test]
+fn gpg_imports_a_certificate_with_newer_parts() {
+    let newer = Certificate::v6(2, "newer").user_id("Newer <newer@example.org>");
+    let foreign = newer.primary().subkey("foreign", Algorithm::X25519);
+    let older = Certificate::v4(2, "older")
+        .user_id("Older <older@example.org>")
+        .certified_by(newer.primary())
+        .encryption_subkey("older/encrypt")
+        .subkey_with(foreign, Signature::new(Kind::SubkeyBinding).key_flags(0x0C));
+    let node = Node::with(&[&older.to_bytes(), &newer.to_bytes()]);
+    let (server, gpg) = (node.serve(), Gpg::new().unwrap());
+    let target = format!("/pks/lookup?op=get&search=0x{}", older.fingerprint());
+    let shown = entries(&dearmor(&Client::new(server.http()).get(&target).unwrap().text()));
+    let of_version = |wanted: Tag, version: u8| {
+        let bodies = shown[0].bodies.iter();
+        bodies
+            .filter(|(tag, body)| *tag == wanted as u8 && body[0] == version)
+            .count()
+    };
+    let found = [Tag::PublicSubkey, Tag::Signature].map(|tag| [4, 6].map(|version| of_version(tag, version)));
+    assert_eq!(found, [[1, 0], [2, 1]]);
+    let options = "no-self-sigs-only,no-import-clean";
+    let receive = ["--keyserver-options", options, "--recv-keys", &older.fingerprint()];
+    gpg.with_keyserver(server.http(), &receive).unwrap();
+    let listing = text(&gpg.run(&["--with-colons", "--list-keys"]).unwrap());
+    let lines = |kind: &str| listing.lines().filter(|line| line.starts_with(kind)).count();
+    assert_eq!((lines("pub:"), lines("uid:"), lines("sub:")), (1, 1, 1), "{listing}");
 }
 
 #[test]

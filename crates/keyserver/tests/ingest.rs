@@ -11,6 +11,9 @@ use keyrink::admin::rebuild::rebuild;
 use keyrink::config::Config;
 use keyrink::formats::{OPENPGP, Policy, SKS};
 use keyrink::ingest::{Ingest, IngestError, Outcome, Report};
+use keyrink_openpgp::cert::Cert;
+use keyrink_openpgp::crypto::digest::{sha1, sha256};
+use keyrink_openpgp::facts::Fact;
 use keyrink_openpgp::policy::Limits;
 use keyrink_openpgp::project::Projection;
 use keyrink_openpgp::stored::write_projection;
@@ -142,6 +145,46 @@ fn many_bogus_certifications_leave_room_for_what_the_owner_signs() {
         !served.windows(name.len()).any(|octets| octets == name),
         "a revoked key has no user ids"
     );
+}
+
+/// A self-signature that nobody can verify is one that anybody can make: its clear octets say nothing.
+#[test]
+fn strangers_graft_nothing_onto_a_key_that_cannot_be_verified() {
+    let ingest = ingest(Limits::default());
+    // An ElGamal key that signs.
+    let key = [&[4, 0x40, 0, 0, 0, 20][..], &[0, 9, 1, 7].repeat(3)].concat();
+    let framed = [&[0x99, 0, key.len() as u8][..], &key].concat();
+    let fingerprint = sha1(&[&framed]);
+    let claims = |kind: u8, text: &[u8]| {
+        let flags = [2, 27, 2];
+        let hashed = [&[22, 33, 4][..], &fingerprint, &flags, &[5, 2, 0x40, 0, 0, 1]].concat();
+        let head = [&[4, kind, 20, 8, 0, hashed.len() as u8][..], &hashed].concat();
+        let end = [&[4, 0xFF, 0, 0, 0][..], &[head.len() as u8]].concat();
+        let clear = sha256(&[&framed, text, &head, &end]);
+        let body = [&head[..], &[0, 0], &clear[..2], &[0, 9, 1, 1, 0, 9, 1, 1]].concat();
+        packet(Tag::Signature, Format::OpenPgp, &body)
+    };
+    let name = b"Grafted <grafted@example.org>";
+    let named = [&[0xB4, 0, 0, 0, name.len() as u8][..], name].concat();
+    let subkey = [&[4, 0x40, 0, 0, 0, 20][..], &[0, 9, 1, 9].repeat(3)].concat();
+    let subkey_framed = [&[0x99, 0, subkey.len() as u8][..], &subkey].concat();
+    let sent = [
+        packet(Tag::PublicKey, Format::OpenPgp, &key),
+        packet(Tag::UserId, Format::OpenPgp, name),
+        claims(0x13, &named),
+        packet(Tag::PublicSubkey, Format::OpenPgp, &subkey),
+        claims(0x18, &subkey_framed),
+    ];
+    let report = ingest.submit(&sent.concat()).unwrap();
+    assert_eq!(outcomes(&report), [Outcome::Invalid]);
+    let stored = ingest.store.snapshot().unwrap().records(OPENPGP, None, 1).unwrap();
+    let cert = Cert::decode(&stored[0].data).unwrap();
+    let all = cert.components().iter().flat_map(|component| &component.signatures);
+    let fitting = all.filter(|signature| signature.facts.has(Fact::DigestMatches));
+    assert_eq!(fitting.count(), 2, "they look as they should");
+    assert!(served(&ingest).is_empty());
+    assert_eq!(cert.own_user_ids().count(), 0);
+    assert!(cert.digest(Projection::Sks).is_some(), "peers hold it");
 }
 
 /// Whoever puts packets behind somebody else's signatures must not use up the room for what its owner will sign.

@@ -1,8 +1,9 @@
 //! The digests by which peers know a certificate: one over all of its packets, or one for each self-signature.
 
-use crate::cert::{Cert, Component};
+use crate::cert::{Attached, Cert, Component};
 use crate::crypto::digest;
 use crate::facts::Fact;
+use crate::packet::key::Fingerprint;
 use crate::packet::signature::{Signature, kind};
 use crate::packet::tag;
 
@@ -36,29 +37,32 @@ impl Cert {
     /// In bits: the version of the signature (2), what it is about (2), 124 bits of an MD5 over its body without the unhashed
     /// area, and the last 128 bits of the primary key's fingerprint.
     pub fn annotated_hashes(&self) -> Vec<AnnotatedHash> {
-        let mut hashes = Vec::new();
         let mut subject = None;
-        for component in &self.components {
-            for signature in component
-                .signatures
-                .iter()
-                .filter(|signature| signature.facts.has(Fact::Enumerable))
-            {
-                let subject = subject.get_or_insert_with(|| self.key().fingerprint());
-                let octets = subject.as_bytes().last_chunk::<16>();
-                let octets = octets.expect("a fingerprint has 16 octets or more");
-                hashes.extend(annotated_hash(component, &signature.body, octets));
-            }
-        }
+        let all = self.components.iter().flat_map(|component| {
+            let signatures = component.signatures.iter();
+            signatures.map(move |signature| (component, signature))
+        });
+        let enumerable = all.filter(|(_, signature)| signature.facts.has(Fact::Enumerable));
+        let hashes = enumerable.filter_map(|(component, signature)| {
+            let subject = subject.get_or_insert_with(|| self.key().fingerprint());
+            annotated_hash(component, signature, subject)
+        });
+        let mut hashes: Vec<_> = hashes.collect();
         hashes.sort_unstable();
         hashes.dedup();
         hashes
     }
 }
 
-fn annotated_hash(component: &Component, body: &[u8], subject: &[u8; 16]) -> Option<AnnotatedHash> {
-    let signature = Signature::read(body)?;
-    let (head, none, tail) = signature.without_unhashed(body);
+/// The annotated hash of a signature on a component of the certificate with this fingerprint, if it is enumerable.
+pub(crate) fn annotated_hash(
+    component: &Component,
+    attached: &Attached,
+    subject: &Fingerprint,
+) -> Option<AnnotatedHash> {
+    let signature = Signature::read(&attached.body).filter(|_| attached.facts.has(Fact::Enumerable))?;
+    let subject = subject.as_bytes().last_chunk::<16>()?;
+    let (head, none, tail) = signature.without_unhashed(&attached.body);
     let mut hash = [0; 32];
     hash[..16].copy_from_slice(&digest::md5(&[head, none, tail]));
     hash[0] = signature.version << 6 | context(component.tag, signature.kind) << 4 | hash[0] & 0x0F;

@@ -1,7 +1,10 @@
 //! What was found about packets and who gets to see them, in words: for whoever submitted them, and for operators.
 
 use crate::cert::{Attached, Cert, Component};
+use crate::digest::{AnnotatedHash, annotated_hash};
 use crate::facts::{Fact, Facts};
+use crate::hockeypuck::{self, rules};
+use crate::packet::key::Key;
 use crate::packet::tag;
 use crate::project::{self, Projection};
 use crate::serving::Serving;
@@ -16,7 +19,7 @@ pub struct Explanation<'a> {
     /// Places of sound signatures that are withheld from them.
     withheld: BTreeSet<(usize, usize)>,
     /// Why those are.
-    reason: &'static str,
+    reason: Reason,
     /// The owner took the key back.
     taken_back: bool,
     /// What the operator keeps from users.
@@ -30,15 +33,24 @@ pub struct Hidden<'a> {
     /// None if it is the component itself.
     signature: Option<&'a Attached>,
     /// Why not, if it is none of its own faults.
-    reason: Option<&'static str>,
+    reason: Option<Reason>,
 }
+
+/// Something in words, and where it comes from.
+type Reason = (&'static str, &'static str);
 
 impl<'a> Explanation<'a> {
     /// Explains a verified certificate of which users get so much.
     pub fn of(cert: &'a Cert, serving: &Serving) -> Self {
         let reason = match serving.approved_only {
-            true => "its owner has not approved it, or there is no room for it",
-            false => "there is no room for so many signatures of others: the newest of known issuers are given out",
+            true => (
+                "its owner has not approved it, or there is no room for it",
+                "`approved_only` and `others_octets` in [limits]",
+            ),
+            false => (
+                "there is no room for so many signatures of others: the newest of known issuers are given out",
+                "`others_octets` in [limits]",
+            ),
         };
         Self {
             cert,
@@ -71,7 +83,7 @@ impl<'a> Explanation<'a> {
 
     fn hide_component(&self, component: &'a Component) -> Hidden<'a> {
         let taken_back = self.taken_back && component.tag == tag::USER_ID && project::is_served_bound(component);
-        let taken_back = taken_back.then_some("the key was revoked for all time: only the revocation is given out");
+        let taken_back = taken_back.then_some(TAKEN_BACK);
         Hidden {
             component,
             signature: None,
@@ -121,10 +133,14 @@ pub struct Judged {
     pub verdict: &'static str,
     /// Where the rule comes from.
     pub source: &'static str,
-    /// Why it is not in Hockeypuck's dataset, if it is not.
+    /// Which filter keeps it from Hockeypuck's dataset, if it is not there.
     pub hockeypuck: Option<&'static str>,
+    /// Why it is not in the dataset of SKS, if it is not there.
+    pub sks: Option<&'static str>,
     /// The projections that show it.
     pub shown: Vec<Projection>,
+    /// What stands for it in the second generation, if something does.
+    pub element: Option<AnnotatedHash>,
 }
 
 impl Explanation<'_> {
@@ -167,33 +183,28 @@ impl Explanation<'_> {
             None => Some(self.hide_component(component).reason()),
             Some((nth, signature)) => self.hide(component, signature, (at, nth)).map(|hidden| hidden.reason()),
         };
-        let (verdict, source) = match signature {
-            None => (
-                hidden.unwrap_or("bound by a valid self-signature"),
-                "RFC 9580, section 10.1",
-            ),
-            Some((_, signature)) => {
-                let (verdict, source) = verdict(&signature.facts);
-                (hidden.unwrap_or(verdict), source)
-            }
-        };
-        let hockeypuck = !shown.contains(&Projection::Hockeypuck) && self.veto != Veto::Certificate;
-        let reason = || match signature {
-            None => stranger(component.normal, None),
-            Some((_, signature)) => stranger(signature.normal, Some(&signature.facts)),
-        };
+        let (verdict, source) = hidden.unwrap_or_else(|| match signature {
+            None => ("bound by a valid self-signature", "RFC 9580, section 10.1"),
+            Some((_, signature)) => verdict(&signature.facts),
+        });
+        let misses = |projection| self.veto != Veto::Certificate && !shown.contains(&projection);
+        let attached = signature.map(|(_, signature)| signature);
+        let key = self.cert.key();
+        let element = attached.and_then(|attached| annotated_hash(component, attached, &key.fingerprint()));
         Judged {
             part: Hidden {
                 component,
-                signature: signature.map(|(_, signature)| signature),
+                signature: attached,
                 reason: None,
             }
             .part(),
             is_signature: signature.is_some(),
             verdict,
             source,
-            hockeypuck: hockeypuck.then(reason),
+            hockeypuck: misses(Projection::Hockeypuck).then(|| filter(&key, component, attached)),
+            sks: misses(Projection::Sks).then(|| if key.version > 4 { NEWER_KEY } else { NEWER_SUBKEY }),
             shown,
+            element: element.filter(|_| self.veto != Veto::Certificate),
         }
     }
 }
@@ -203,7 +214,12 @@ struct Seen(Vec<(Projection, BTreeMap<usize, BTreeSet<usize>>)>);
 
 impl Seen {
     fn of(cert: &Cert) -> Self {
-        let all = [Projection::Served, Projection::Sks, Projection::Hockeypuck];
+        let all = [
+            Projection::Served,
+            Projection::Sks,
+            Projection::Hockeypuck,
+            Projection::All,
+        ];
         let places = |projection| {
             cert.shown(projection)
                 .map(|(at, signatures)| (at, signatures.collect()))
@@ -236,17 +252,23 @@ impl Hidden<'_> {
         }
     }
 
-    /// Why not, in words.
-    pub fn reason(&self) -> &'static str {
-        let own_fault = || {
-            self.signature
-                .map_or_else(|| component_reason(self.component), signature_reason)
+    /// Why not, in words, and where that rule comes from.
+    pub fn reason(&self) -> (&'static str, &'static str) {
+        let own_fault = || match self.signature {
+            None => component_reason(self.component),
+            Some(signature) => (signature_reason(signature), verdict(&signature.facts).1),
         };
         self.reason.unwrap_or_else(own_fault)
     }
 }
 
-const VETOED: &str = "the operator of this server keeps it back";
+const VETOED: Reason = ("the operator of this server keeps it back", "a rule of the operator");
+const TAKEN_BACK: Reason = (
+    "the key was revoked for all time: only the revocation is given out",
+    "HIP 005",
+);
+const NEWER_KEY: &str = "it takes keys up to version 4";
+const NEWER_SUBKEY: &str = "it takes subkeys of keys of version 4, up to version 4";
 
 /// Longest part of a user id that is put into an explanation.
 const USER_ID_OCTETS_MAX: usize = 200;
@@ -273,18 +295,29 @@ fn beginning(user_id: &[u8]) -> String {
     }
 }
 
-fn component_reason(component: &Component) -> &'static str {
+fn component_reason(component: &Component) -> Reason {
     let misses_consent = || {
         component
             .signatures
             .iter()
             .any(|signature| signature.facts.has(Fact::BackSignatureMissing))
     };
+    const STRUCTURE: &str = "RFC 9580, section 10.1";
     match component.tag {
-        tag::PUBLIC_KEY => "no valid self-signature shows that anybody holds this key",
-        tag::USER_ATTRIBUTE => "user attributes are kept for peers, but not shown",
-        tag::PUBLIC_SUBKEY if misses_consent() => "it is bound for signing, but has not signed its consent",
-        _ => "no valid self-signature binds it to the key",
+        tag::PUBLIC_KEY => ("no valid self-signature shows that anybody holds this key", STRUCTURE),
+        tag::USER_ATTRIBUTE => (
+            "user attributes are kept for peers, but not shown",
+            "this program's choice",
+        ),
+        tag::PUBLIC_SUBKEY if misses_consent() => (
+            "it is bound for signing, but has not signed its consent",
+            "RFC 9580, section 5.2.1.8",
+        ),
+        tag::PUBLIC_SUBKEY if component.is_bound() => (
+            "its version does not go with that of the key, or octets follow its last field",
+            STRUCTURE,
+        ),
+        _ => ("no valid self-signature binds it to the key", STRUCTURE),
     }
 }
 
@@ -313,7 +346,10 @@ fn verdict(facts: &Facts) -> (&'static str, &'static str) {
         () if !facts.has(Fact::Fitting) => ("of a type that does not belong there", "RFC 9580, section 5.2.1"),
         () if facts.has(Fact::BackSignatureMissing) => ("without the subkey's consent", "RFC 9580, section 5.2.1.8"),
         () if facts.has(Fact::Unverified) => ("not verified", "this program's bound on work"),
-        () if facts.own_unverifiable() => ("claims to be the owner's", "an algorithm that is not known here"),
+        () if facts.has(Fact::Own) && facts.has(Fact::Unverifiable) => (
+            "claims to be the owner's, and nobody can tell here",
+            "this program's algorithms",
+        ),
         () if facts.plausible() => (
             "by somebody else: its clear octets fit, whoever made it",
             "RFC 9580, section 5.2.4",
@@ -322,15 +358,30 @@ fn verdict(facts: &Facts) -> (&'static str, &'static str) {
     }
 }
 
-/// Why something is not in Hockeypuck's dataset, by the names of its filters.
-fn stranger(normal: u32, facts: Option<&Facts>) -> &'static str {
-    match facts {
-        None if normal > 0 => "drop:hardRevokedCruft",
-        None => "drop:unbound, drop:UAT or drop:unparseable",
-        Some(_) if normal > 0 => "drop:hardRevokedCruft or drop:oldSlhdsaSelfSig",
-        Some(facts) if facts.is_normal() => "drop:unbound: no self-signature came with it",
-        Some(facts) if facts.has(Fact::Own) => "drop:invalidSelfSig, drop:structuralMartian or drop:unparseable",
-        Some(_) => "drop:implausible, drop:structuralMartian or drop:unparseable",
+/// The filter of Hockeypuck's that keeps something from its dataset.
+fn filter(key: &Key<'_>, component: &Component, signature: Option<&Attached>) -> &'static str {
+    let normal = signature.map_or(component.normal, |signature| signature.normal);
+    let is_key = matches!(component.tag, tag::PUBLIC_KEY | tag::PUBLIC_SUBKEY);
+    let Some(signature) = signature else {
+        return match component.tag {
+            tag::USER_ATTRIBUTE => "drop:UAT",
+            _ if is_key && !hockeypuck::key::is_read(&component.body) => "drop:unparseable",
+            _ if normal > 0 => "drop:hardRevokedCruft",
+            _ => "drop:unbound",
+        };
+    };
+    let Ok(read) = hockeypuck::signature::read(&signature.body) else {
+        return "drop:unparseable";
+    };
+    let own = rules::is_own(&read, &key.key_id(), &key.fingerprint());
+    match () {
+        () if component.tag == tag::USER_ATTRIBUTE => "drop:UAT",
+        () if normal > 0 && own => "drop:oldSlhdsaSelfSig",
+        () if normal > 0 => "drop:hardRevokedCruft",
+        () if signature.facts.is_normal() => "drop:unbound",
+        () if key.version > 3 && !rules::may_stand(&read, key, component, own) => "drop:structuralMartian",
+        () if own => "drop:invalidSelfSig",
+        () => "drop:implausible",
     }
 }
 

@@ -98,11 +98,6 @@ impl Facts {
         !self.has(Fact::Own) && self.has(Fact::Fitting) && self.has(Fact::DigestMatches)
     }
 
-    /// Claims to be the owner's, and nobody can tell whether it is; its clear octets match.
-    pub fn own_unverifiable(&self) -> bool {
-        self.has(Fact::Own) && self.has(Fact::Fitting) && self.has(Fact::Unverifiable) && self.has(Fact::DigestMatches)
-    }
-
     /// Does Hockeypuck keep it, given that it keeps what it stands on?
     pub fn is_normal(&self) -> bool {
         self.has(Fact::NormalOwn) || self.has(Fact::NormalOther)

@@ -15,6 +15,7 @@ use crate::packet::{self, tag};
 #[repr(u8)]
 pub enum Projection {
     /// What users get: verified self-signatures, plausible signatures of others as far as [`Serving`] goes, nothing else.
+    /// Of a key that can't be verified here nothing: anybody could put names and subkeys on it.
     /// Of a key that its owner took back for all time no user ids: who still has it needs the revocation and no more
     /// (HIP 005).
     ///
@@ -77,7 +78,10 @@ impl Lens {
             (_, tag::PUBLIC_KEY) | (Projection::All, _) => true,
             (Projection::Served, tag::USER_ID) => !self.hard && is_served_bound(component),
             (Projection::Served, tag::PUBLIC_SUBKEY) => {
-                is_served_bound(component) && component.key().is_some_and(|subkey| subkey.canonical)
+                // RFC 9580, section 10.1: nobody else makes anything of a subkey of the other kind.
+                let goes_with = |version| (version > 5) == (self.version > 5);
+                let key = component.key().filter(|subkey| subkey.canonical);
+                is_served_bound(component) && key.is_some_and(|subkey| goes_with(subkey.version))
             }
             (Projection::Served, _) => false,
             (Projection::Sks, tag::PUBLIC_SUBKEY) => {
@@ -225,13 +229,43 @@ pub(crate) fn takes_back(facts: &Facts) -> bool {
 
 /// Is a signature sound enough for users?
 pub fn is_served(facts: &Facts) -> bool {
-    let own = facts.binds() || facts.own_unverifiable();
     let others = facts.plausible() && facts.kind != kind::SUBKEY_BINDING;
-    (own || others) && !facts.has(Fact::Local)
+    (facts.binds() || others) && !facts.has(Fact::Local)
 }
 
 pub(crate) fn is_served_bound(component: &Component) -> bool {
-    component.signatures.iter().any(|signature| {
-        (signature.facts.binds() || signature.facts.own_unverifiable()) && !signature.facts.has(Fact::Local)
-    })
+    let mut signatures = component.signatures.iter();
+    signatures.any(|signature| signature.facts.binds() && !signature.facts.has(Fact::Local))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_get_no_subkey_whose_version_does_not_go_with_the_key() {
+        let bound = |tag: u8, body: &[u8]| {
+            let mut component = Component::new(tag, body);
+            let mut binding = Attached::new(&[4, kind::SUBKEY_BINDING]);
+            binding.facts = Facts::from_bits(Fact::Own as u32 | Fact::Valid as u32 | Fact::Fitting as u32);
+            component.signatures.push(binding);
+            component
+        };
+        let key = |version: u8| match version {
+            4 => [&[4, 0, 0, 0, 1, 22][..], &[9, 1, 2, 3]].concat(),
+            _ => [&[6, 0, 0, 0, 1, 25, 0, 0, 0, 32][..], &[7; 32]].concat(),
+        };
+        for (primary, subkey, served) in [(4, 4, 1), (4, 6, 0), (6, 6, 1), (6, 4, 0)] {
+            let components = vec![
+                bound(tag::PUBLIC_KEY, &key(primary)),
+                bound(tag::PUBLIC_SUBKEY, &key(subkey)),
+            ];
+            let cert = Cert::new(components).unwrap();
+            let subkeys = cert
+                .project(Projection::Served)
+                .filter(|part| part.tag == tag::PUBLIC_SUBKEY);
+            let canonical = cert.components()[1].key().is_some_and(|key| key.canonical);
+            assert_eq!((subkeys.count(), canonical), (served, true), "{subkey} on {primary}");
+        }
+    }
 }

@@ -195,7 +195,7 @@ fn units<'a>(cert: &'a Cert, at: usize, places: &[usize]) -> Vec<Unit<'a>> {
 
 /// Somebody else's.
 fn is_foreign(facts: &Facts) -> bool {
-    is_served(facts) && !facts.binds() && !facts.own_unverifiable()
+    is_served(facts) && !facts.binds()
 }
 
 fn is_revocation(facts: &Facts) -> bool {

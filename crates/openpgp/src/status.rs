@@ -138,7 +138,7 @@ fn newest(component: &Component, of: impl Fn(u8) -> bool) -> Option<&Attached> {
 fn valid(component: &Component, of: impl Fn(u8) -> bool) -> impl Iterator<Item = &Attached> {
     component.signatures.iter().filter(move |signature| {
         let facts = &signature.facts;
-        (facts.binds() || facts.own_unverifiable()) && of(facts.kind)
+        facts.binds() && of(facts.kind)
     })
 }
 

@@ -72,7 +72,7 @@ impl Cert {
 }
 
 fn is_own_user_id(component: &Component) -> bool {
-    component.tag == tag::USER_ID && (component.is_bound() || project::is_served_bound(component))
+    component.tag == tag::USER_ID && component.is_bound()
 }
 
 #[cfg(test)]

@@ -124,14 +124,21 @@ fn write(out: &mut dyn Write, cert: &Cert, policy: Policy, rules: &RuleSet) -> i
         .under(judgement.veto())
         .judged()
     {
-        write_packet(out, &judged)?;
+        write_packet(out, &judged, cert.key().version)?;
     }
     writeln!(out)
 }
 
-fn write_packet(out: &mut dyn Write, judged: &Judged) -> io::Result<()> {
+fn write_packet(out: &mut dyn Write, judged: &Judged, version: u8) -> io::Result<()> {
     let indent = if judged.is_signature { "  " } else { "" };
-    let shown: Vec<_> = judged.shown.iter().map(|projection| name(*projection)).collect();
+    let shown: Vec<_> = judged
+        .shown
+        .iter()
+        .map(|projection| match name(*projection) {
+            USERS if version > VERSION_OF_ALL => "users who ask with options=bin",
+            name => name,
+        })
+        .collect();
     let shown = if shown.is_empty() {
         "nobody".to_owned()
     } else {
@@ -141,17 +148,30 @@ fn write_packet(out: &mut dyn Write, judged: &Judged) -> io::Result<()> {
     writeln!(out, "{indent}{part}")?;
     writeln!(out, "{indent}    {} ({})", judged.verdict, judged.source)?;
     writeln!(out, "{indent}    seen by {shown}")?;
-    match judged.hockeypuck {
-        Some(reason) => writeln!(out, "{indent}    not in hockeypuck: {reason}"),
-        None => Ok(()),
+    if let Some(element) = judged.element {
+        writeln!(
+            out,
+            "{indent}    element in openpgp/2: {}",
+            formats::hexadecimal(&element)
+        )?;
     }
+    for (dataset, reason) in [("sks", judged.sks), ("hockeypuck", judged.hockeypuck)] {
+        if let Some(reason) = reason {
+            writeln!(out, "{indent}    not in {dataset}: {reason}")?;
+        }
+    }
+    Ok(())
 }
 
 /// Who looks through a projection.
 fn name(projection: Projection) -> &'static str {
     let family = FAMILIES.into_iter().find(|family| family.projection == projection);
-    family.map_or("users", |family| family.name)
+    family.map_or(USERS, |family| family.name)
 }
+
+const USERS: &str = "users";
+/// Answers for all programs hold keys up to this version.
+const VERSION_OF_ALL: u8 = 5;
 
 /// The longest file that is read.
 const FILE_OCTETS_MAX: u64 = 64 << 20;
