@@ -28,7 +28,12 @@ impl Lane {
         loop {
             // Not counted on, so that no place of the table is more crowded than the others.
             let writer = (random() >> 33) as i32;
-            if connection.execute(sql::NEW_LANE, &[&writer, &claimed(now)])? == 1 {
+            connection.execute(sql::BEGIN, &[])?;
+            // Whoever locks all lanes has locked this first, and must not miss one.
+            connection.rows(sql::LOCK_META, &[])?;
+            let made = connection.execute(sql::NEW_LANE, &[&writer, &claimed(now)])?;
+            connection.execute(sql::COMMIT, &[])?;
+            if made == 1 {
                 return Ok(Self(writer));
             }
         }

@@ -144,8 +144,8 @@ impl<'a> Transaction<'a> {
 ///
 /// Every transaction locks its lane last and keeps it to its end. Whoever changes a note that batches are tied to locks all
 /// lanes first: what was tied to the old value is committed by then, and what comes later finds the new one when it has its
-/// lane, and is run again. So nobody waits for a row that all writers share. (A lane that is new at that very moment is
-/// missed; its process has only just started, and reads the note as one of the first things it does.)
+/// lane, and is run again. So nobody waits for a row that all writers share. Who makes a lane waits for the rows of `meta`, which
+/// whoever locks all lanes locks first.
 #[derive(Default)]
 struct Premises {
     notes: BTreeMap<String, Vec<u8>>,
@@ -163,6 +163,7 @@ impl Premises {
         let mut written = batches.iter().flat_map(|batch| &batch.notes);
         let changes = written.any(|(key, _)| keys.contains(key.as_str()));
         if changes {
+            connection.rows(sql::LOCK_META, &[])?;
             connection.rows(sql::LOCK_LANES, &[])?;
         }
         let keys: Vec<&str> = keys.into_iter().collect();

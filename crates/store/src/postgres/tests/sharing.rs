@@ -80,6 +80,40 @@ fn no_process_writes_by_a_premise_that_is_gone() {
     assert_sound(&stores[0]);
 }
 
+/// A process that starts while a premise changes does not write by the old one.
+#[test]
+fn a_new_lane_waits_for_whoever_changes_a_premise() {
+    let server = Server::start();
+    let url = server.fresh();
+    let store = open(&url);
+    assert!(store.swap_note("rule", None, &[0]).unwrap());
+    let tied = |number: u32, decided: Box<dyn Fn() + Send + Sync>| {
+        let mut batch = batch(&[number], move |_| {
+            decided();
+            Decision::Put(record("line"))
+        });
+        batch.premise = Some(("rule".into(), vec![0]));
+        batch
+    };
+    let (changing, changes) = std::sync::mpsc::channel();
+    let changing = std::sync::Mutex::new(changing);
+    let mut change = tied(
+        1,
+        Box::new(move || {
+            let _ = changing.lock().unwrap().send(());
+            std::thread::sleep(Duration::from_secs(1));
+        }),
+    );
+    change.notes = vec![("rule".into(), Some(vec![1]))];
+    std::thread::scope(|scope| {
+        scope.spawn(|| store.update(change).unwrap());
+        changes.recv().unwrap();
+        let written = open(&url).update(tied(2, Box::new(|| ())));
+        assert!(matches!(written, Err(StoreError::Overtaken)), "{written:?}");
+    });
+    assert_sound(&store);
+}
+
 #[test]
 fn lanes_are_used_again() {
     let server = Server::start();
