@@ -22,8 +22,8 @@ mod rule;
 mod rules;
 mod search;
 
-pub(crate) use change::derive;
 pub use change::{Change, ChangeError, entries, finish_pending, import};
+pub(crate) use change::{derive, unfollowed};
 pub use order::{OrderError, Orders, Verb, WINDOW_SECS};
 pub use rule::{Action, Rule, Selector, SelectorError};
 pub use rules::{Decide, Entry, Judgement, RuleSet, Rules};

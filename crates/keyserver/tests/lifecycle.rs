@@ -1,4 +1,5 @@
-//! What the operator decides about certificates: what is stored, shown and reconciled afterwards.
+//! What the operator decides about certificates: what is stored, shown and reconciled afterwards. In memory, or on the engine that
+//! KEYRINK_TEST_ENGINE names.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 #![allow(unreachable_pub, dead_code, reason = "what tests share is compiled into each")]
@@ -30,7 +31,10 @@ fn node() -> On<Ingest> {
 
 /// Another server on the same store.
 fn beside(ingest: &Ingest) -> Ingest {
-    Ingest::new(&Config::default(), Arc::clone(&ingest.store))
+    Ingest {
+        rules: Arc::default(),
+        ..ingest.clone()
+    }
 }
 
 fn outcome(ingest: &Ingest, octets: &[u8]) -> Outcome {
@@ -388,6 +392,8 @@ fn what_was_begun_is_finished_by_a_server() {
     };
     ingest.store.update(batch).unwrap();
     assert_eq!(elements(&ingest), 1);
+    let report = check(&*ingest.store, ingest.policy, &Progress::silent).unwrap();
+    assert_eq!((report.is_clean(), report.unfollowed), (true, 1), "{report}");
     finish_pending(&*ingest.store, &Rules::default(), policy).unwrap();
     assert_eq!((elements(&ingest), by_fingerprint(&ingest, &cert)), (0, vec![]));
     assert_eq!(ingest.store.note("rules pending").unwrap(), Some(b"{}".to_vec()));

@@ -5,12 +5,12 @@ use super::progress::Progress;
 use super::{AdminError, open_to_read};
 use crate::cli;
 use crate::formats::{self, FAMILIES, Family, OPENPGP, Policy};
-use crate::lifecycle::RuleSet;
+use crate::lifecycle::{self, RuleSet};
 use crate::peers::dataset::{Saved, Total};
 use keyrink_openpgp::cert::Cert;
 use keyrink_store::{Dataset, Store, Stored};
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// `keyrink check`
@@ -64,6 +64,8 @@ pub struct CheckReport {
     pub rules: Vec<(&'static str, u64)>,
     /// Certificates that another policy derived from than is configured now.
     pub outdated: u64,
+    /// Certificates that a rule is about which has just changed, and which are not looked at for that.
+    pub unfollowed: u64,
     /// For each dataset a part of its tree's sums, which servers show as `keyrink_tree_sum`.
     pub sums: Vec<(&'static str, u64)>,
     /// Differences, in words; the first of them.
@@ -85,7 +87,11 @@ pub struct DatasetReport {
 
 /// Compares everything in one consistent view.
 pub fn check(store: &dyn Store, policy: Policy, progress: &dyn Fn(u64) -> Progress) -> Result<CheckReport, AdminError> {
+    let before = lifecycle::unfollowed(store)?;
     let snapshot = store.snapshot()?;
+    // A rule that changed in between is in one of both.
+    let changing = [before, lifecycle::unfollowed(store)?];
+    let unfollowed = RefCell::new(BTreeSet::new());
     let counted = snapshot.count(OPENPGP)?;
     let rules = RuleSet::read(&*snapshot)?;
     let progress = progress(counted);
@@ -98,15 +104,22 @@ pub fn check(store: &dyn Store, policy: Policy, progress: &dyn Fn(u64) -> Progre
             let mut report = report.borrow_mut();
             report.records += 1;
             progress.at(report.records, report.records);
+            if changing.iter().any(|rules| is_about(rules, stored)) {
+                unfollowed.borrow_mut().insert(stored.id.clone());
+                return None;
+            }
             report.certificate(stored, policy, &rules)
         },
         &mut |wrong| {
-            report.borrow_mut().differ(|| wrong.to_string());
+            if !unfollowed.borrow().contains(&wrong.id) {
+                report.borrow_mut().differ(|| wrong.to_string());
+            }
             Ok(())
         },
     )?;
     progress.finish();
     let mut report = report.into_inner();
+    report.unfollowed = unfollowed.into_inner().len() as u64;
     report.rules = rules
         .counts()
         .into_iter()
@@ -119,6 +132,11 @@ pub fn check(store: &dyn Store, policy: Policy, progress: &dyn Fn(u64) -> Progre
     report.terms = rows.terms;
     report.count(&rows.elements, policy);
     Ok(report)
+}
+
+fn is_about(rules: &RuleSet, stored: &Stored) -> bool {
+    let judges = |cert: Cert| !rules.judge(&cert).rules.is_empty();
+    !rules.is_empty() && Cert::decode(&stored.data).is_ok_and(judges)
 }
 
 /// Differences named one by one.
@@ -211,6 +229,10 @@ impl fmt::Display for CheckReport {
         if self.outdated > 0 {
             let what_to_do = "derived by another policy: a running server does it anew, `keyrink rebuild` at once";
             lines.push(("outdated".to_owned(), format!("{} ({what_to_do})", self.outdated)));
+        }
+        if self.unfollowed > 0 {
+            let what_to_do = "a rule about them has changed: a running server lets them follow it";
+            lines.push(("unfollowed".to_owned(), format!("{} ({what_to_do})", self.unfollowed)));
         }
         lines.push(("differences".to_owned(), self.difference_count.to_string()));
         let width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or_default();

@@ -220,6 +220,19 @@ pub fn finish_pending(store: &dyn Store, rules: &Rules, policy: Policy) -> Resul
     follow(store, rules, policy, &pending)
 }
 
+/// What select the rules that changed last, and that what is stored may not follow yet.
+pub(crate) fn unfollowed(store: &dyn Store) -> Result<RuleSet, StoreError> {
+    let rules = pending(store)?.into_keys().map(|selector| Rule {
+        action: Action::Block,
+        selector,
+        reason: String::new(),
+        by: String::new(),
+        time: Instant(0),
+        decision: None,
+    });
+    Ok(RuleSet::of(rules))
+}
+
 /// Decides about a record that the rules, or what is derived from it, may have changed for.
 pub(crate) fn derive(
     rules: &RuleSet,

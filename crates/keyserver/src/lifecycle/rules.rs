@@ -90,6 +90,11 @@ impl RuleSet {
         self.rules.values().flatten()
     }
 
+    /// There are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
+
     /// The rules about just this, the strongest first.
     pub fn about(&self, selector: &Selector) -> &[Rule] {
         self.rules.get(selector).map_or(&[], Vec::as_slice)

@@ -55,7 +55,7 @@ pub(crate) fn refuse_for_long(
         return Ok(());
     }
     let month = Duration::from_secs(LONGEST_SECS);
-    refuse_within(store, source, dataset, month, elements, REFUSED_MAX).map(drop)
+    refuse_within(store, source, dataset, month, elements, FORBIDDEN_MAX).map(drop)
 }
 
 /// The source of what is left alone for the sake of rules, whoever offers it; no partner has such a name. It is another one
@@ -112,6 +112,8 @@ pub(crate) const REPLACED: &str = "=";
 const TAKEN_BACK: &str = "rules taken back";
 /// Refusals that are remembered for one partner: as many elements as one session finds.
 const REFUSED_MAX: u64 = 250_000;
+/// Those for the sake of rules: a domain may have many keys, and what is forgotten is fetched anew with every session.
+const FORBIDDEN_MAX: u64 = 2_000_000;
 const LONGEST_SECS: u64 = 30 * 24 * 3600;
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, Weak};
 use keyrink_store::Store;
 use keyrink_store::memory::MemoryStore;
 use keyrink_store::postgres::{Options, PostgresStore};
+use keyrink_store::sqlite::SqliteStore;
 use keyrink_testkit::http::{Answer, Client};
 use keyrink_testkit::peers::{Keyrink, KeyrinkOptions, Postgres, store_arguments};
 use keyrink_testkit::report;
@@ -42,6 +43,10 @@ impl Database {
         let troubled = match engine.as_str() {
             "postgres" => false,
             "troubled" => true,
+            "sqlite" => {
+                report::runs_on(&engine);
+                return None;
+            }
             other => panic!("KEYRINK_TEST_ENGINE is {other}, which nothing here knows"),
         };
         report::runs_on(&engine);
@@ -76,22 +81,27 @@ impl Database {
     }
 }
 
-/// Part of the program, and the database that its store is in, if it is in one.
+/// Part of the program, and what its store is in.
 pub struct On<T> {
     part: T,
     _database: Option<Database>,
+    _folder: Option<tempfile::TempDir>,
 }
 
-/// A part of the program on a store of its own: in memory, or in a database if these tests are to run on PostgreSQL.
+/// A part of the program on a store of its own: in memory, or on the engine that KEYRINK_TEST_ENGINE names.
 pub fn on_store<T>(make: impl FnOnce(Arc<dyn Store>) -> T) -> On<T> {
     let database = Database::wanted();
-    let store: Arc<dyn Store> = match &database {
-        Some(database) => Arc::new(database.open()),
-        None => Arc::new(MemoryStore::new()),
+    let sqlite = std::env::var_os("KEYRINK_TEST_ENGINE").is_some_and(|engine| engine == "sqlite");
+    let folder = sqlite.then(|| tempfile::tempdir().unwrap());
+    let store: Arc<dyn Store> = match (&database, &folder) {
+        (Some(database), _) => Arc::new(database.open()),
+        (None, Some(folder)) => Arc::new(SqliteStore::open(folder.path(), &Default::default()).unwrap()),
+        (None, None) => Arc::new(MemoryStore::new()),
     };
     On {
         part: make(store),
         _database: database,
+        _folder: folder,
     }
 }
 
