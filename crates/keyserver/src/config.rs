@@ -312,7 +312,7 @@ section! {
         extra_octets: u64 = 16 << 20;
         /// Octets of signatures by others that users get with one certificate, in steps of 8192: of each issuer the newest
         /// certification of a user id, with the revocation of it, come first. Peers still get what their dataset holds.
-        /// 2088960 and more: no bound.
+        /// What is no multiple is rounded up; 2080769 and more: no bound.
         others_octets: u64 = 64 << 10;
         /// Whether users get only those certifications by others that the owner of a certificate has approved (1pa3pc).
         approved_only: bool = false;
@@ -322,7 +322,7 @@ section! {
 section! {
     /// How much one client may ask, which is one address, of IPv6 one network of 64 bits. Each has a bucket of tokens, and who
     /// finds too few gets 429 and a time. A lookup costs one token, a submission five and one more for some ten
-    /// milliseconds of verification. Partners that fetch have a bound of their own (`requests_per_second` in `[peers]`).
+    /// milliseconds of verification, an order five. Partners that fetch have a bound of their own (`requests_per_second` in `[peers]`).
     "throttle" => Throttle {
         /// Tokens that come into a bucket each second. 0: nobody is throttled.
         tokens_per_second: u32 = 20;
@@ -392,7 +392,7 @@ section! {
         /// Seconds between two calls to a partner while nothing changes here; each is varied by up to a tenth.
         gossip_seconds: NonZeroU32 = nonzero(60);
         /// Requests for certificates (`/pks/hashquery`) that one address may send in a second; those above it are
-        /// answered with a delay.
+        /// answered with a delay. One counts once more for every further 100 digests and for each MiB of its answer.
         requests_per_second: NonZeroU32 = nonzero(50);
     }
 }

@@ -11,7 +11,7 @@ use super::body::{self, BodyLimits};
 use super::handoff::blocking;
 use super::room::{Held, NoRoom, Room};
 use super::routes::Routes;
-use super::throttle::Throttle;
+use super::throttle::{FurtherCost, Throttle};
 use crate::client::hashquery::{DigestState, GENERATION_HEADER};
 use crate::formats::{FAMILIES, Family, OPENPGP, Policy};
 use axum::body::Body;
@@ -43,6 +43,8 @@ pub struct HashQueries {
 
 /// Digests in one question. Peers ask for 100.
 const DIGESTS_MAX: usize = 1000;
+const DIGESTS_A_TOKEN: usize = 100;
+const OCTETS_A_TOKEN: usize = 1 << 20;
 /// Octets of the shortest digest there is.
 const DIGEST_OCTETS: usize = 16;
 /// The most certificates and octets of an answer to somebody who learns what was left out.
@@ -82,7 +84,13 @@ async fn answer(State(queries): State<Arc<HashQueries>>, request: Request<Body>)
         Err(error) => return (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
     };
     let tells = parts.headers.get(GENERATION_HEADER).is_some_and(|value| value == "2");
-    match collect(queries, &mut room, digests, tells).await {
+    let asked = digests.len();
+    let answer = collect(Arc::clone(&queries), &mut room, digests, tells).await;
+    let octets = answer.as_ref().map_or(0, Vec::len);
+    queries
+        .throttle
+        .charge(client, further_cost(asked, octets), Instant::now());
+    match answer {
         Ok(octets) => ([(header::CONTENT_TYPE, "pgp/keys")], room.keep(octets)).into_response(),
         Err(CollectError::NoRoom(error)) => later(&error.to_string()),
         Err(CollectError::Store(error)) => {
@@ -91,6 +99,12 @@ async fn answer(State(queries): State<Arc<HashQueries>>, request: Request<Body>)
             (StatusCode::SERVICE_UNAVAILABLE, sentence).into_response()
         }
     }
+}
+
+/// What a question counts for beyond one. Who asks for as many as peers do, and gets what is usual, pays no more.
+fn further_cost(digests: usize, octets: usize) -> FurtherCost {
+    let cost = digests.saturating_sub(1) / DIGESTS_A_TOKEN + octets / OCTETS_A_TOKEN;
+    FurtherCost(u32::try_from(cost).unwrap_or(u32::MAX))
 }
 
 /// The answer to somebody who should ask again in a minute.
@@ -410,6 +424,13 @@ mod tests {
         let as_in_vector = [&certificates[..8], &whole, end].concat();
         let sum = crate::formats::hexadecimal(&sha256(&[&as_in_vector]));
         assert_eq!(sum.to_lowercase(), vector["response_sha256"]);
+    }
+
+    #[test]
+    fn what_asks_for_much_counts_for_several() {
+        let cost = |digests, octets| further_cost(digests, octets).0;
+        assert_eq!([cost(0, 0), cost(1, 0), cost(100, 1_000_000)], [0; 3]);
+        assert_eq!((cost(DIGESTS_MAX, 0), cost(100, 64 << 20)), (9, 64));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{Html, IntoResponse, Response};
 use keyrink_store::{Store, StoreError};
 use serde::Serialize;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -135,15 +135,26 @@ pub fn of(web: &Web, form: Form) -> Response {
     answer(media_type(form), body)
 }
 
-/// How many certificates are blocked and how many rules erase.
+/// How many certificates are blocked and how many rules erase. Counting takes the longer the more there are, so one who asks
+/// does it for all who ask soon after.
 fn kept_back(web: &Web) -> Result<(u64, u64), StoreError> {
+    let mut known = web.kept_back.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((at, counts)) = *known
+        && at.elapsed() < COUNTED_FOR
+    {
+        return Ok(counts);
+    }
     let blocked = web.store.holders(OPENPGP, &formats::blocked(), BLOCKED_MAX)?;
     let counts = web.rules.newest(&*web.store)?.counts();
-    Ok((blocked as u64, counts[&Action::Erase]))
+    let counts = (blocked as u64, counts[&Action::Erase]);
+    *known = Some((Instant::now(), counts));
+    Ok(counts)
 }
 
 /// More blocked certificates are not counted.
 const BLOCKED_MAX: usize = 100_000;
+/// How long a count holds.
+const COUNTED_FOR: Duration = Duration::from_secs(10);
 
 /// `GET /readyz`: 503 tells a proxy to ask another server.
 ///

@@ -16,14 +16,14 @@ use std::time::{Duration, Instant};
 pub(super) fn cost(route: &str) -> u32 {
     match route {
         // And the work of verifying, as soon as it is known.
-        "/pks/add" => 5,
+        "/pks/add" | "/pks/delete" | "/pks/replace" => 5,
         "/pks/hashquery" | "/healthz" | "/pks/health" | "/readyz" | "/metrics" | "/assets/style.css"
         | "/assets/icon.svg" => 0,
         _ => 1,
     }
 }
 
-/// Tokens that a request cost beyond its [`cost`], noted in its answer.
+/// Tokens that a request cost beyond its [`cost`], noted in its answer, or that a question of a peer cost beyond one.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FurtherCost(pub(super) u32);
 
@@ -31,6 +31,8 @@ pub(super) struct FurtherCost(pub(super) u32);
 pub struct Throttle {
     per_second: f64,
     most: f64,
+    /// Fewer than none: the most that somebody can owe.
+    least: f64,
     exempt: Vec<Network>,
     buckets: Mutex<HashMap<IpAddr, Bucket>>,
 }
@@ -43,11 +45,12 @@ struct Bucket {
 }
 
 impl Throttle {
-    /// So many requests a second of each network.
+    /// For peers: so many requests a second of each network.
     pub fn new(per_second: u32) -> Self {
         Self {
             per_second: per_second.into(),
             most: per_second.into(),
+            least: -WAITING_SECS * f64::from(per_second),
             exempt: Vec::new(),
             buckets: Mutex::default(),
         }
@@ -57,6 +60,7 @@ impl Throttle {
     pub(super) fn of_clients(throttle: &config::Throttle) -> Self {
         Self {
             most: throttle.tokens.get().into(),
+            least: -f64::from(throttle.tokens.get()),
             exempt: throttle.exempt.clone(),
             ..Self::new(throttle.tokens_per_second)
         }
@@ -78,17 +82,18 @@ impl Throttle {
         })
     }
 
-    /// Takes what a request turned out to cost besides. Nobody owes more than a full bucket.
+    /// Takes what a request turned out to cost besides. What anybody owes has an end: a full bucket, of peers what they may
+    /// have to wait for.
     pub(super) fn charge(&self, client: IpAddr, FurtherCost(cost): FurtherCost, now: Instant) {
         if cost > 0 && !self.spares(client) {
-            self.change(client, now, |tokens| ((tokens - f64::from(cost)).max(-self.most), ()));
+            self.change(client, now, |tokens| ((tokens - f64::from(cost)).max(self.least), ()));
         }
     }
 
     /// How long a request of a peer has to wait; `None` if too many wait already.
     pub fn wait(&self, peer: IpAddr, now: Instant) -> Option<Duration> {
         self.change(peer, now, |tokens| match tokens - 1.0 {
-            left if left < -WAITING_SECS * self.per_second => (tokens, None),
+            left if left < self.least => (tokens, None),
             left => (left, Some(self.time_for(-left))),
         })
     }
@@ -173,6 +178,17 @@ mod tests {
         assert_eq!(waits.last(), Some(Duration::from_secs(2)));
         assert_eq!(throttle.wait(OTHER, now), Some(Duration::ZERO));
         assert!((0..1000).any(|_| throttle.wait(ONE, now).is_none()));
+    }
+
+    #[test]
+    fn long_answers_let_a_peer_wait_with_its_next_question() {
+        let (throttle, now) = (Throttle::new(10), Instant::now());
+        throttle.charge(ONE, FurtherCost(64), now);
+        assert_eq!(throttle.wait(ONE, now), Some(Duration::from_millis(5500)));
+        assert_eq!(throttle.wait(OTHER, now), Some(Duration::ZERO));
+        throttle.charge(ONE, FurtherCost(u32::MAX), now);
+        assert_eq!(throttle.wait(ONE, now), None, "there is an end to debts");
+        assert!(throttle.wait(ONE, now + Duration::from_secs(1)).is_some());
     }
 
     #[test]

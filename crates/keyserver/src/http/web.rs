@@ -32,6 +32,8 @@ pub struct Web {
     pub words: bool,
     /// Whether the store works.
     pub proof: Mutex<Proof>,
+    /// When it was last counted how many certificates are blocked and how many rules erase, and these.
+    pub kept_back: std::sync::Mutex<Option<(Instant, (u64, u64))>>,
     /// The clock: seconds since 1970.
     pub now: fn() -> u64,
 }
@@ -49,6 +51,7 @@ impl Web {
             results_octets_max: RESULTS_OCTETS_MAX,
             words: config.search.words,
             proof: Mutex::default(),
+            kept_back: std::sync::Mutex::default(),
             now: || {
                 SystemTime::now()
                     .duration_since(UNIX_EPOCH)
