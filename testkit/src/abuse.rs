@@ -36,6 +36,8 @@ pub struct Plan {
     pub grafts: u32,
     /// User ids that are files, put on one certificate.
     pub files: u32,
+    /// Octets that the server may keep of one certificate.
+    pub certificate_octets: u32,
     /// Broken bodies sent.
     pub bodies: u32,
     /// Submissions that are as expensive to verify as a stranger can make them.
@@ -57,6 +59,7 @@ impl Plan {
             upload: 1500,
             grafts: 1000,
             files: 500,
+            certificate_octets: 16 << 20,
             bodies: 100_000,
             costly: 1000,
             idle: 10_000,
@@ -72,6 +75,7 @@ impl Plan {
             upload: 1000,
             grafts: 100,
             files: 50,
+            certificate_octets: 256 << 10,
             bodies: 2000,
             costly: 6,
             idle: 500,
@@ -149,6 +153,15 @@ impl Finding {
             figure: figure.to_string(),
             bound: bound.to_string(),
             holds: figure == bound,
+        }
+    }
+
+    /// A number that must be reached.
+    fn at_least(what: &str, figure: usize, bound: usize) -> Self {
+        Self {
+            bound: format!("≥ {bound}"),
+            holds: figure >= bound,
+            ..Self::exactly(what, figure, bound)
         }
     }
 

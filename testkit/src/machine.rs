@@ -11,8 +11,25 @@ use crate::error::{At, Error};
 
 /// Resident memory of process `id` in octets; 0 if it is gone.
 pub fn resident_octets(id: u32) -> u64 {
+    status_octets(id, "VmRSS:")
+}
+
+/// The most resident memory that process `id` ever had, in octets; 0 if it is gone.
+pub fn most_resident_octets(id: u32) -> u64 {
+    status_octets(id, "VmHWM:")
+}
+
+/// How many files this process may have open at the same time.
+pub fn open_files_max() -> u64 {
+    let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+    let soft = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+    soft.unwrap_or(u64::MAX)
+}
+
+fn status_octets(id: u32, field: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(field));
     let kibibytes = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
     kibibytes.unwrap_or(0) * 1024
 }

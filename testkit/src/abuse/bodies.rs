@@ -4,19 +4,21 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{Finding, Plan, Victim, Watch, get_of};
+use super::{Finding, Plan, Victim, Watch, get_of, submit};
 use crate::error::{At, Error};
 use crate::http::Client;
 use crate::{armor, form_encode, generate, machine};
 
 /// Sends broken bodies over several connections and counts what comes back.
 pub(super) fn run(plan: &Plan, log: &mut dyn FnMut(String)) -> Result<Vec<Finding>, Error> {
-    let victim = Victim::start(&plan.keyrink, &["KEYRINK_PEERS_DATASETS=sks,hockeypuck"], &[])?;
+    let datasets = "KEYRINK_PEERS_DATASETS=sks,hockeypuck,openpgp/2";
+    let victim = Victim::start(&plan.keyrink, &[datasets], &[])?;
     let ordinary = victim.ordinary()?;
-    let corpus = corpus()?;
+    let corpus = Corpus::new(&plan.keyrink, &victim)?;
     let watch = Watch::start(victim.http(), get_of(&ordinary.fingerprint()));
     // What every server needs at some time does not count as growth.
     send(&corpus, victim.http(), 0, (plan.bodies / 20).min(2000));
@@ -33,7 +35,7 @@ pub(super) fn run(plan: &Plan, log: &mut dyn FnMut(String)) -> Result<Vec<Findin
             .for_each(|sender| all.add(sender.join().unwrap_or_default()));
         all
     });
-    let grown = machine::resident_octets(victim.server.id()).saturating_sub(before);
+    let grown = machine::most_resident_octets(victim.server.id()).saturating_sub(before);
     log(format!("{} bodies: {:?}", plan.bodies, sent.statuses));
     let errors = sent.statuses.iter().filter(|(status, _)| **status >= 500);
     let panics = victim.server.log().matches("panicked").count();
@@ -45,6 +47,11 @@ pub(super) fn run(plan: &Plan, log: &mut dyn FnMut(String)) -> Result<Vec<Findin
             0,
         ),
         Finding::exactly("broken connections", sent.broken, 0),
+        Finding::at_least(
+            "answers of `/pks/hashquery` that held certificates",
+            sent.handed_out,
+            plan.bodies as usize / 100,
+        ),
         Finding::exactly("panics", panics, 0),
         Finding::below("slowest answer", sent.slowest.as_secs_f64(), 1.0, "s"),
         Finding::below("growth of memory", grown as f64 / f64::from(1 << 20), 64.0, "MiB"),
@@ -58,6 +65,7 @@ pub(super) fn run(plan: &Plan, log: &mut dyn FnMut(String)) -> Result<Vec<Findin
 struct Sent {
     statuses: BTreeMap<u16, u32>,
     broken: usize,
+    handed_out: usize,
     slowest: Duration,
 }
 
@@ -67,19 +75,27 @@ impl Sent {
             *self.statuses.entry(status).or_default() += count;
         }
         self.broken += other.broken;
+        self.handed_out += other.handed_out;
         self.slowest = self.slowest.max(other.slowest);
     }
 }
 
-fn send(corpus: &[Vec<u8>], server: SocketAddr, seed: u32, count: u32) -> Sent {
+fn send(corpus: &Corpus, server: SocketAddr, seed: u32, count: u32) -> Sent {
     let (mut numbers, mut client, mut sent) = (Numbers(seed.into()), Client::new(server), Sent::default());
     for _ in 0..count {
         let (target, kind, body) = body(corpus, &mut numbers);
+        let mut fields = vec![("Content-Type", kind)];
+        // What peers of the second generation say.
+        fields.extend((numbers.below(4) == 0).then_some(("Sks-Recon", "2")));
         let start = Instant::now();
-        let answer = client.request("POST", target, &[("Content-Type", kind)], &body);
+        let answer = client.request("POST", target, &fields, &body);
         sent.slowest = sent.slowest.max(start.elapsed());
         match answer {
-            Ok(answer) => *sent.statuses.entry(answer.status).or_default() += 1,
+            Ok(answer) => {
+                *sent.statuses.entry(answer.status).or_default() += 1;
+                let held = target == HASHQUERY && answer.status == 200 && answer.body.len() > CERTIFICATE_OCTETS_MIN;
+                sent.handed_out += usize::from(held);
+            }
             Err(_) => sent.broken += 1,
         }
     }
@@ -87,10 +103,11 @@ fn send(corpus: &[Vec<u8>], server: SocketAddr, seed: u32, count: u32) -> Sent {
 }
 
 /// A request: what is mutated may be the packets, the armor, the form around it or the question.
-fn body(corpus: &[Vec<u8>], numbers: &mut Numbers) -> (&'static str, &'static str, Vec<u8>) {
+fn body(known: &Corpus, numbers: &mut Numbers) -> (&'static str, &'static str, Vec<u8>) {
     const ADD: &str = "/pks/add";
     const FORM: &str = "application/x-www-form-urlencoded";
     let form = |text: &str| format!("keytext={}&options=json", form_encode(text)).into_bytes();
+    let corpus = &known.bodies;
     let packets = mutate(corpus, numbers);
     match numbers.below(8) {
         0 | 1 => (ADD, FORM, form(&armor(&packets))),
@@ -113,20 +130,64 @@ fn body(corpus: &[Vec<u8>], numbers: &mut Numbers) -> (&'static str, &'static st
             let count = numbers.below(40) as u32;
             let mut question = count.to_be_bytes().to_vec();
             for _ in 0..count {
-                question.extend([0, 0, 0, 16]);
-                question.extend((0..16).map(|_| numbers.below(256) as u8));
+                let digest: Vec<u8> = match numbers.below(4) {
+                    0 => (0..16).map(|_| numbers.below(256) as u8).collect(),
+                    1 => (0..32).map(|_| numbers.below(256) as u8).collect(),
+                    _ => known.digests[numbers.below(known.digests.len())].clone(),
+                };
+                question.extend((digest.len() as u32).to_be_bytes());
+                question.extend(digest);
             }
-            (
-                "/pks/hashquery",
-                "sks/hashquery",
-                change_some(question, corpus, numbers),
-            )
+            // Every other one is as it should be.
+            if numbers.below(2) == 0 {
+                question = change_some(question, corpus, numbers);
+            }
+            (HASHQUERY, "sks/hashquery", question)
         }
     }
 }
 
-/// The vectors of the repository, and certificates from the generator.
-fn corpus() -> Result<Vec<Vec<u8>>, Error> {
+/// What bodies are made of.
+struct Corpus {
+    bodies: Vec<Vec<u8>>,
+    /// What stands for certificates that the server holds, in all datasets.
+    digests: Vec<Vec<u8>>,
+}
+
+impl Corpus {
+    /// Lets the server hold some of it.
+    fn new(program: &Path, victim: &Victim) -> Result<Self, Error> {
+        let bodies = bodies()?;
+        let held = bodies[..GENERATED as usize].concat();
+        submit(&mut victim.client(), &held)?;
+        let file = victim.folder.path().join("held.pgp");
+        fs::write(&file, held).at(&file)?;
+        let explained = Command::new(program).arg("explain").arg(&file).output().at(program)?;
+        let text = String::from_utf8_lossy(&explained.stdout);
+        let lines = text
+            .lines()
+            .filter(|line| line.starts_with("digest in ") || line.starts_with("elements in "));
+        let digests = lines
+            .filter_map(|line| line.split_once(": "))
+            .flat_map(|(_, all)| all.split(' '));
+        let digests: Vec<Vec<u8>> = digests.filter_map(octets).collect();
+        match [16, 32]
+            .iter()
+            .all(|octets| digests.iter().any(|digest| digest.len() == *octets))
+        {
+            true => Ok(Self { bodies, digests }),
+            false => Err(Error::Answer(format!("no digests are explained: {text}"))),
+        }
+    }
+}
+
+fn octets(digits: &str) -> Option<Vec<u8>> {
+    let octet = |at: usize| u8::from_str_radix(digits.get(at..at + 2)?, 16).ok();
+    (0..digits.len()).step_by(2).map(octet).collect()
+}
+
+/// Certificates from the generator, and the vectors of the repository.
+fn bodies() -> Result<Vec<Vec<u8>>, Error> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/datasets");
     let mut files: Vec<PathBuf> = Vec::new();
     for folder in fs::read_dir(&root).at(&root)?.flatten().map(|entry| entry.path()) {
@@ -134,7 +195,7 @@ fn corpus() -> Result<Vec<Vec<u8>>, Error> {
         files.extend(entries.map(|entry| entry.path()));
     }
     files.sort();
-    let mut corpus: Vec<Vec<u8>> = (0..20)
+    let mut corpus: Vec<Vec<u8>> = (0..GENERATED)
         .map(|index| generate::certificate(9, index).to_bytes())
         .collect();
     for file in files {
@@ -191,6 +252,11 @@ fn change(octets: &mut Vec<u8>, corpus: &[Vec<u8>], numbers: &mut Numbers) {
     }
 }
 
+const HASHQUERY: &str = "/pks/hashquery";
 const CONNECTIONS: u32 = 4;
+/// Certificates of the generator.
+const GENERATED: u64 = 20;
+/// An answer of fewer octets has none: it may tell of forty digests that they are unknown.
+const CERTIFICATE_OCTETS_MIN: usize = 100;
 /// Longest certificate that is worth mutating.
 const OCTETS_MAX: usize = 16 << 10;

@@ -12,16 +12,21 @@ use crate::packet::{Format, Tag, packet};
 use crate::peers::{Gpg, free_port};
 use crate::{Certificate, Key, Kind, Reason, Signature, Target, armor, dearmor};
 
-/// Fills a certificate at one node, whose partner gets it by reconciling, and looks at what both give out.
+/// Fills a certificate at one node, whose partner gets it by reconciling, and looks at what both give out; then lets a node
+/// fetch it from a partner that keeps everything.
 pub(super) fn run(plan: &Plan, log: &mut dyn FnMut(String)) -> Result<Vec<Finding>, Error> {
+    let mut findings = by_uploads(plan, log)?;
+    findings.extend(by_a_partner(plan, log)?);
+    Ok(findings)
+}
+
+fn by_uploads(plan: &Plan, log: &mut dyn FnMut(String)) -> Result<Vec<Finding>, Error> {
     let ports = [free_port()?, free_port()?];
-    let node = |own: usize| {
-        let recon = format!("127.0.0.1:{}", ports[own]);
-        let partner = format!("recon=127.0.0.1:{}", ports[1 - own]);
-        let arguments = ["--recon", &recon, "--partner", &partner, "--gossip-interval", "1"];
-        Victim::start(&plan.keyrink, &["KEYRINK_PEERS_DATASETS=sks,hockeypuck"], &arguments)
-    };
-    let (first, second) = (node(0)?, node(1)?);
+    let octets = format!("KEYRINK_LIMITS_CERTIFICATE_OCTETS={}", plan.certificate_octets);
+    let (first, second) = (
+        node(plan, ports, &[&octets])?,
+        node(plan, [ports[1], ports[0]], &[&octets])?,
+    );
     let target = Poisoned::new();
     submit(&mut first.client(), &target.friend.to_bytes())?;
     submit(&mut first.client(), &target.clean())?;
@@ -32,10 +37,74 @@ pub(super) fn run(plan: &Plan, log: &mut dyn FnMut(String)) -> Result<Vec<Findin
     for (whose, node) in [("there", &first), ("at its partner", &second)] {
         findings.extend(target.look(whose, node)?);
     }
-    findings.extend(target.owner_is_heard(&first)?);
-    findings.push(dataset_octets(&first, &target.fingerprint())?);
-    drop((first.folder, second.folder));
+    findings.extend(target.owner_is_heard("there", &first)?);
+    findings.push(target.dataset_octets("there", plan, &first)?);
     Ok(findings)
+}
+
+/// A partner that keeps all of it gives it out in one answer: what a real SKS does.
+fn by_a_partner(plan: &Plan, log: &mut dyn FnMut(String)) -> Result<Vec<Finding>, Error> {
+    const WHOSE: &str = "of a node that fetched it from a partner that keeps all";
+    let ports = [free_port()?, free_port()?];
+    let everything = [
+        "KEYRINK_LIMITS_CERTIFICATE_OCTETS=1000000000",
+        "KEYRINK_LIMITS_PACKETS=10000000",
+    ];
+    let partner = node(plan, ports, &everything)?;
+    let target = Poisoned::new();
+    submit(&mut partner.client(), &target.clean())?;
+    let filled = target.fill(plan, &partner, log)?;
+    let held = target.as_peers_get_it(&partner)?.len() as f64 / f64::from(1 << 20);
+    let mut findings = vec![Finding::told(
+        "a partner that keeps all holds",
+        format!("{held:.1} MiB"),
+    )];
+    // How that fares is not asked.
+    findings.extend(filled.into_iter().filter(|finding| !finding.is_time()));
+
+    let octets = format!("KEYRINK_LIMITS_CERTIFICATE_OCTETS={}", plan.certificate_octets);
+    let node = node(plan, [ports[1], ports[0]], &[&octets])?;
+    submit(&mut node.client(), &target.friend.to_bytes())?;
+    submit(&mut node.client(), &target.clean())?;
+    let (clean, start) = (target.as_peers_get_it(&node)?.len(), Instant::now());
+    let watch = Watch::start(node.http(), get_of(&target.fingerprint()));
+    while target.as_peers_get_it(&node)?.len() < clean + plan.certificate_octets as usize / 20 {
+        if start.elapsed() > REACHES_WITHIN {
+            return Err(Error::Answer(node.server.log_end()));
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    let took = format!("{:.1} s", start.elapsed().as_secs_f64());
+    findings.push(Finding::told("until it was fetched", took));
+    let asked = questions(&partner)?;
+    thread::sleep(Duration::from_secs(ROUNDS_SECS));
+    findings.extend(watch.finish().findings("`op=get` meanwhile", 50.0));
+    let again = (questions(&partner)? - asked) as usize;
+    let what = format!("how often it is asked for again within {ROUNDS_SECS} s of calling each other every second");
+    findings.push(Finding::exactly(&what, again, 0));
+    findings.extend(target.look(WHOSE, &node)?);
+    findings.extend(target.owner_is_heard(WHOSE, &node)?);
+    findings.push(target.dataset_octets(WHOSE, plan, &node)?);
+    Ok(findings)
+}
+
+/// A node that reconciles on the first port with the second.
+fn node(plan: &Plan, [own, other]: [u16; 2], settings: &[&str]) -> Result<Victim, Error> {
+    let recon = format!("127.0.0.1:{own}");
+    let partner = format!("recon=127.0.0.1:{other}");
+    let arguments = ["--recon", &recon, "--partner", &partner, "--gossip-interval", "1"];
+    let settings = [&["KEYRINK_PEERS_DATASETS=sks,hockeypuck"], settings].concat();
+    Victim::start(&plan.keyrink, &settings, &arguments)
+}
+
+/// How often peers asked a node for certificates.
+fn questions(node: &Victim) -> Result<u64, Error> {
+    let text = node.client().get("/metrics")?.text();
+    let counts = text
+        .lines()
+        .filter(|line| line.starts_with("keyrink_http_requests_total") && line.contains("hashquery"))
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
+    Ok(counts.sum())
 }
 
 /// Whose certificate is filled.
@@ -101,7 +170,7 @@ impl Poisoned {
 
     fn fill(&self, plan: &Plan, node: &Victim, log: &mut dyn FnMut(String)) -> Result<Vec<Finding>, Error> {
         let watch = Watch::start(node.http(), get_of(&self.fingerprint()));
-        let (mut slowest, mut uploads) = (Duration::ZERO, 0);
+        let (mut slowest, mut uploads, mut taken) = (Duration::ZERO, 0, 0);
         for first in (0..plan.certifications).step_by(plan.upload as usize) {
             let numbers = first..plan.certifications.min(first + plan.upload);
             let bogus: Vec<Vec<u8>> = numbers.map(|number| self.bogus(number)).collect();
@@ -110,9 +179,7 @@ impl Poisoned {
             let answer = node.client().add(&body)?;
             slowest = slowest.max(start.elapsed());
             uploads += 1;
-            if answer.status >= 500 {
-                return Err(Error::Answer(answer.text()));
-            }
+            taken += usize::from(answer.status == 200);
         }
         log(format!("{uploads} uploads"));
         let mut findings = watch
@@ -124,6 +191,7 @@ impl Poisoned {
             plan.certifications
         );
         findings.push(Finding::told(&what, format!("{:.2} s", slowest.as_secs_f64())));
+        findings.push(Finding::exactly("uploads that were taken", taken, uploads));
         Ok(findings)
     }
 
@@ -150,8 +218,9 @@ impl Poisoned {
         }
         for packets in [user_ids, files, subkeys] {
             let octets = [self.owner.public_packet(Tag::PublicKey), packets.concat()].concat();
-            node.client().add(&armor(&octets))?;
+            submit(&mut node.client(), &octets)?;
         }
+        let held = self.as_peers_get_it(node)?;
         let shown = self.shown(node)?;
         let subkeys = crate::keyring::entries(&shown).first().map_or(0, |entry| {
             let all = entry.bodies.iter();
@@ -161,6 +230,7 @@ impl Poisoned {
         let bound = format!("{} subkeys of others put on it, given out", plan.grafts);
         let hidden = format!("{} files put on it as user ids, given out", plan.files);
         Ok(vec![
+            Finding::at_least("user ids of others that peers get", count(&held, b"Grafted"), 1),
             Finding::exactly(&grafted, count(&shown, b"Grafted"), 0),
             Finding::exactly(&bound, subkeys, 0),
             Finding::exactly(&hidden, count(&shown, b"Hidden"), 0),
@@ -216,23 +286,51 @@ impl Poisoned {
         Ok(findings)
     }
 
-    /// Its owner goes on using it, and then revokes it.
-    fn owner_is_heard(&self, node: &Victim) -> Result<[Finding; 2], Error> {
+    /// Its owner goes on using it, then retires it, and then tells that somebody stole it.
+    fn owner_is_heard(&self, whose: &str, node: &Victim) -> Result<Vec<Finding>, Error> {
         let later = self.owner.created() + 90 * 86_400;
         let renewed = Signature::new(Kind::PositiveCertification).key_flags(3).created(later);
         let renewed = self.on_user_id(&self.owner, renewed);
-        let revoked = Signature::revocation(Kind::KeyRevocation, Reason::Retired)
-            .created(later)
-            .packet(&self.owner, Target::Key(&self.owner));
-        submit(&mut node.client(), &self.with(std::slice::from_ref(&renewed)))?;
-        let given = |node: &Victim, part: &[u8]| Ok::<_, Error>(count(&self.shown(node)?, body(part)));
-        let first = Finding::exactly("the owner's new self-signature, given out", given(node, &renewed)?, 1);
-        submit(
-            &mut node.client(),
-            &[self.owner.public_packet(Tag::PublicKey), revoked.clone()].concat(),
-        )?;
-        let second = Finding::exactly("the owner's revocation, given out", given(node, &revoked)?, 1);
-        Ok([first, second])
+        let revoked = |reason| {
+            let revocation = Signature::revocation(Kind::KeyRevocation, reason).created(later);
+            revocation.packet(&self.owner, Target::Key(&self.owner))
+        };
+        let on_key = |revocation: &[u8]| [&self.owner.public_packet(Tag::PublicKey), revocation].concat();
+        let (retired, stolen) = (revoked(Reason::Retired), revoked(Reason::Compromised));
+        let mut findings = Vec::new();
+        for (what, sent, part) in [
+            (
+                "new self-signature",
+                self.with(std::slice::from_ref(&renewed)),
+                &renewed,
+            ),
+            ("revocation", on_key(&retired), &retired),
+            ("revocation for all time", on_key(&stolen), &stolen),
+        ] {
+            submit(&mut node.client(), &sent)?;
+            let what = format!("the owner's {what} {whose}, given out");
+            findings.push(Finding::exactly(&what, count(&self.shown(node)?, body(part)), 1));
+        }
+        Ok(findings)
+    }
+
+    /// What peers of SKS get.
+    fn as_peers_get_it(&self, node: &Victim) -> Result<Vec<u8>, Error> {
+        let digest = sks_digest(&mut node.client(), &self.fingerprint())?;
+        let octets = (0..16).filter_map(|at| u8::from_str_radix(digest.get(2 * at..2 * at + 2)?, 16).ok());
+        let question = [vec![0, 0, 0, 1, 0, 0, 0, 16], octets.collect()].concat();
+        let answer = node.client().request("POST", "/pks/hashquery", &[], &question)?;
+        Ok(answer.body)
+    }
+
+    fn dataset_octets(&self, whose: &str, plan: &Plan, node: &Victim) -> Result<Finding, Error> {
+        let octets = self.as_peers_get_it(node)?.len() as f64 / 1024.0;
+        Ok(Finding::below(
+            &format!("as peers of SKS get it {whose} (`certificate_octets`)"),
+            octets,
+            f64::from(plan.certificate_octets) / 1024.0,
+            "KiB",
+        ))
     }
 }
 
@@ -267,22 +365,9 @@ fn find_text(value: &Value, key: &str) -> Option<String> {
     }
 }
 
-/// Octets of the certificate as peers of SKS get it.
-fn dataset_octets(node: &Victim, fingerprint: &str) -> Result<Finding, Error> {
-    let digest = sks_digest(&mut node.client(), fingerprint)?;
-    let octets = (0..16).filter_map(|at| u8::from_str_radix(digest.get(2 * at..2 * at + 2)?, 16).ok());
-    let question = [vec![0, 0, 0, 1, 0, 0, 0, 16], octets.collect()].concat();
-    let answer = node.client().request("POST", "/pks/hashquery", &[], &question)?;
-    let mebibytes = answer.body.len() as f64 / f64::from(1 << 20);
-    Ok(Finding::below(
-        "as peers of SKS get it (`certificate_octets`)",
-        mebibytes,
-        16.0,
-        "MiB",
-    ))
-}
-
 /// Lookups one after another.
 const LOOKUPS: usize = 300;
 /// How long a partner may take.
 const REACHES_WITHIN: Duration = Duration::from_secs(120);
+/// How long it is watched whether what was fetched is asked for again.
+const ROUNDS_SECS: u64 = 5;
