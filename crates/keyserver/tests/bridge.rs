@@ -50,7 +50,9 @@ fn each_side_ends_with_the_union_as_it_sees_it() {
     // What is loaded for one dataset is derived for the other when the server starts.
     let right = keeping("hockeypuck", &[&right_half], "127.0.0.3");
     let middle = keeping("sks,hockeypuck", &[], "127.0.0.1");
-    let (mut left, mut right) = (left.partner(&middle.recon), right.partner(&middle.recon));
+    // Two know what the other has, and one finds out.
+    let right_to = format!("{},dataset=hockeypuck,name=middle", middle.recon);
+    let (mut left, mut right) = (left.partner(&middle.recon), right.partner(&right_to));
     let middle = middle
         .partner(&format!("{},dataset=sks,name=left", left.recon))
         .partner(&format!("{},dataset=auto,name=right", right.recon));
@@ -77,6 +79,7 @@ fn each_side_ends_with_the_union_as_it_sees_it() {
     assert_recorded(&middle);
     assert!(held(&left, &HOCKEYPUCK).is_empty() && held(&right, &SKS).is_empty());
     assert_eq!(middle.report_of("right")["dataset"], "hockeypuck");
+    assert_eq!(right.report_of("middle")["dataset"], "hockeypuck");
     stays_quiet(&[&left, &middle, &right]);
     for mut node in [left, middle, right] {
         let keep = node.settings();

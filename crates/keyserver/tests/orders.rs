@@ -298,6 +298,24 @@ fn a_revoked_or_blocked_administrator_gives_no_orders() {
     orders.ingest.submit(&revoked).unwrap();
     let error = obey(&orders, Verb::Delete, &order, &sign(&order)).unwrap_err();
     assert!(matches!(error, OrderError::Signature(DetachedError::Over)), "{error}");
+    let orders = server(true);
+    let block = Change {
+        action: Some(Action::Block),
+        selectors: vec![admin().fingerprint().parse().unwrap()],
+        once: false,
+        reason: "left".into(),
+        by: "a test".into(),
+        time: Instant(NOW),
+        order: None,
+    };
+    let ingest = &orders.ingest;
+    block.make(&*ingest.store, &ingest.rules, ingest.policy).unwrap();
+    let error = obey(&orders, Verb::Delete, &order, &sign(&order)).unwrap_err();
+    assert!(
+        matches!(error, OrderError::Signature(DetachedError::Stranger)),
+        "{error}"
+    );
+    assert!(is_stored(&orders, &alice()));
     let nobody = Orders {
         keys: Vec::new(),
         ..server_like(&orders)

@@ -371,6 +371,10 @@ impl Kinds {
 mod tests {
     use super::*;
 
+    /// What a Hockeypuck said when another one called it.
+    const REAL: &[u8] =
+        include_bytes!("../../../recon/tests/vectors/recon-v1/captures/04-hockeypuck-hockeypuck.acceptor.bin");
+
     #[test]
     fn filters_are_sets() {
         let kinds = Kinds::all();
@@ -416,6 +420,13 @@ mod tests {
     fn filters_of_a_dataset_that_is_not_kept_mean_nothing() {
         let filters = HOCKEYPUCK.filters[0];
         assert_eq!(filters.split(',').count(), 12);
+        let mut announced = Vec::new();
+        for text in ["filters", filters] {
+            announced.extend((text.len() as u32).to_be_bytes());
+            announced.extend(text.as_bytes());
+        }
+        let heard = |recorded: &[u8]| recorded.windows(announced.len()).any(|octets| octets == announced);
+        assert!(heard(REAL), "a real Hockeypuck announces others");
         assert_eq!(
             Kinds::all().by_filters(filters).map(|kind| kind.name),
             Some("hockeypuck")
