@@ -9,7 +9,7 @@ use crate::lifecycle::Rules;
 use axum::routing::get;
 use keyrink_store::Store;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::Mutex;
 
 /// Shared by the handlers for reading.
