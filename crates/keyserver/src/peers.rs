@@ -321,11 +321,11 @@ pub(crate) const TOO_FAR: &str = "too far apart: load a dump first";
 
 /// Sessions at the same time that partners called for, and as many that this node called for.
 const SESSIONS_MAX: usize = 4;
-/// Half of the second within which a tree is to hold what any process stored.
-const KEEP_EVERY: Duration = Duration::from_millis(500);
+/// A tree is to hold within a second what any process stored; a round takes its time too.
+const KEEP_EVERY: Duration = Duration::from_millis(250);
 /// Rounds of keeping fresh between two checkpoints.
-const SAVE_EVERY: u64 = 600;
-const FIRST_SAVE: u64 = 20;
+const SAVE_EVERY: u64 = 1200;
+const FIRST_SAVE: u64 = 40;
 /// Where partners call if nothing else is configured.
 const USUAL_ADDRESS: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 11370));
 /// The usual port.

@@ -1,6 +1,6 @@
 //! What is measured of partners, for Prometheus.
 //!
-//! Events are counted when they happen; how it stands with a partner is taken from its report twice a second. Errors are
+//! Events are counted when they happen; how it stands with a partner is taken from its report some times a second. Errors are
 //! counted by their kind: their words come from others and can be of any number, so they are in `keyrink peers` only.
 
 use super::dataset::{Kind, Total};
