@@ -202,7 +202,7 @@ impl Explanation<'_> {
             verdict,
             source,
             hockeypuck: misses(Projection::Hockeypuck).then(|| filter(&key, component, attached)),
-            sks: misses(Projection::Sks).then(|| if key.version > 4 { NEWER_KEY } else { NEWER_SUBKEY }),
+            sks: misses(Projection::Sks).then_some(if key.version > 4 { NEWER_KEY } else { NEWER_SUBKEY }),
             shown,
             element: element.filter(|_| self.veto != Veto::Certificate),
         }
