@@ -11,7 +11,6 @@ use crate::http::search::{Reading, Search};
 use crate::http::{add, hashquery};
 use crate::lifecycle::Verb;
 use crate::lifecycle::order;
-use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use futures_util::FutureExt;
 use keyrink_store::Term;
 use std::io::Read;
@@ -101,15 +100,13 @@ pub fn rules(text: &str) -> Option<String> {
 
 /// For whom a trusted proxy at 10.0.0.1 asks that sends this `X-Forwarded-For`, or else `Forwarded`.
 pub fn forwarded(header: &[u8], standard: bool) -> Option<IpAddr> {
-    let (proxy_header, name) = match standard {
-        true => (ProxyHeader::Forwarded, "forwarded"),
-        false => (ProxyHeader::XForwardedFor, "x-forwarded-for"),
-    };
     let config = config::Http {
         proxies: vec!["10.0.0.0/8".parse().ok()?],
-        proxy_header,
+        proxy_header: match standard {
+            true => ProxyHeader::Forwarded,
+            false => ProxyHeader::XForwardedFor,
+        },
         ..config::Http::default()
     };
-    let headers = HeaderMap::from_iter([(HeaderName::from_static(name), HeaderValue::from_bytes(header).ok()?)]);
-    Some(Proxies::new(&config).client(IpAddr::from([10, 0, 0, 1]), &headers))
+    Proxies::new(&config).client_in(IpAddr::from([10, 0, 0, 1]), header)
 }

@@ -94,7 +94,7 @@ impl<'a> Explanation<'a> {
     fn hide(&self, component: &'a Component, signature: &'a Attached, place: (usize, usize)) -> Option<Hidden<'a>> {
         let withheld = self.withheld.contains(&place);
         let vetoed = !self.veto.leaves_signature(&signature.facts);
-        (withheld || vetoed || !project::is_served(&signature.facts)).then_some(Hidden {
+        (withheld || vetoed || !project::is_shown(self.cert.key().version, signature)).then_some(Hidden {
             component,
             signature: Some(signature),
             reason: vetoed.then_some(VETOED).or(withheld.then_some(self.reason)),
@@ -115,7 +115,8 @@ impl<'a> Explanation<'a> {
             None => !shown,
             Some(signature) => {
                 let nth = signatures.binary_search_by(|other| other.body.cmp(&signature.body));
-                let hides = |nth| self.withheld.contains(&(at, nth)) || !project::is_served(&signatures[nth].facts);
+                let version = self.cert.key().version;
+                let hides = |nth| self.withheld.contains(&(at, nth)) || !project::is_shown(version, &signatures[nth]);
                 shown && nth.is_ok_and(hides)
             }
         }
@@ -323,8 +324,10 @@ fn component_reason(component: &Component) -> Reason {
 
 fn signature_reason(signature: &Attached) -> &'static str {
     let facts = &signature.facts;
-    debug_assert!(!project::is_served(facts));
     match () {
+        () if project::is_served(facts) => {
+            "programs that know this version of the key do not know that of the signature"
+        }
         () if !facts.has(Fact::Readable) => "it cannot be read",
         () if facts.has(Fact::Local) => "it is marked as not for publication",
         () if !facts.has(Fact::Fitting) => "a signature of this type does not belong there",

@@ -81,7 +81,8 @@ impl Lens {
                 // RFC 9580, section 10.1: nobody else makes anything of a subkey of the other kind.
                 let goes_with = |version| (version > 5) == (self.version > 5);
                 let key = component.key().filter(|subkey| subkey.canonical);
-                is_served_bound(component) && key.is_some_and(|subkey| goes_with(subkey.version))
+                let digested = |version| goes_with(version) && is_digested(self.version, version);
+                is_served_bound(component) && key.is_some_and(|subkey| digested(subkey.version))
             }
             (Projection::Served, _) => false,
             (Projection::Sks, tag::PUBLIC_SUBKEY) => {
@@ -96,7 +97,7 @@ impl Lens {
     fn signatures(self, component: &Component, signature: &Attached) -> u32 {
         match self.projection {
             Projection::Hockeypuck => self.view.map_or(0, |view| view.signatures(component, signature)),
-            Projection::Served if !is_served(&signature.facts) => 0,
+            Projection::Served if !is_shown(self.version, signature) => 0,
             projection => projection.repeats((component.tag, component.copies), signature.copies),
         }
     }
@@ -227,6 +228,18 @@ pub(crate) fn takes_back(facts: &Facts) -> bool {
     facts.binds() && facts.has(Fact::Hard) && facts.kind == kind::KEY_REVOCATION
 }
 
+/// Do users of a certificate of this version get the signature, if there is room for it?
+pub(crate) fn is_shown(version: u8, signature: &Attached) -> bool {
+    let digested = signature.body.first().is_some_and(|part| is_digested(version, *part));
+    digested && is_served(&signature.facts)
+}
+
+/// Do programs that know keys of this version digest a part of that one? GnuPG 2.2 refuses a whole certificate because of one
+/// signature of version 5 or 6.
+fn is_digested(version: u8, part: u8) -> bool {
+    part <= version.max(4)
+}
+
 /// Is a signature sound enough for users?
 pub fn is_served(facts: &Facts) -> bool {
     let others = facts.plausible() && facts.kind != kind::SUBKEY_BINDING;
@@ -243,7 +256,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn users_get_no_subkey_whose_version_does_not_go_with_the_key() {
+    fn users_get_no_part_whose_version_does_not_go_with_the_key() {
         let bound = |tag: u8, body: &[u8]| {
             let mut component = Component::new(tag, body);
             let mut binding = Attached::new(&[4, kind::SUBKEY_BINDING]);
@@ -255,6 +268,19 @@ mod tests {
             4 => [&[4, 0, 0, 0, 1, 22][..], &[9, 1, 2, 3]].concat(),
             _ => [&[6, 0, 0, 0, 1, 25, 0, 0, 0, 32][..], &[7; 32]].concat(),
         };
+        let certified = |version: u8| {
+            let mut user_id = bound(tag::USER_ID, b"A");
+            let mut certification = Attached::new(&[version, kind::CERTIFICATION]);
+            certification.facts = Facts::from_bits(Fact::Fitting as u32 | Fact::DigestMatches as u32);
+            user_id.signatures.push(certification);
+            let cert = Cert::new(vec![bound(tag::PUBLIC_KEY, &key(4)), user_id]).unwrap();
+            let packets = cert.packets(Projection::Served);
+            packets
+                .iter()
+                .filter(|(tag, body)| (*tag, body[0]) == (tag::SIGNATURE, version))
+                .count()
+        };
+        assert_eq!([3, 5, 6].map(certified), [1, 0, 0]);
         for (primary, subkey, served) in [(4, 4, 1), (4, 6, 0), (6, 6, 1), (6, 4, 0)] {
             let components = vec![
                 bound(tag::PUBLIC_KEY, &key(primary)),

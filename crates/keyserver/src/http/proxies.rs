@@ -33,7 +33,7 @@ impl Proxies {
     }
 
     /// Who sent a request that came from `caller`.
-    pub(crate) fn client(&self, caller: IpAddr, headers: &HeaderMap) -> IpAddr {
+    pub(super) fn client(&self, caller: IpAddr, headers: &HeaderMap) -> IpAddr {
         let is_proxy = |address: IpAddr| self.trusted.iter().any(|network| network.holds(address));
         let mut client = caller.to_canonical();
         let values = headers
@@ -50,6 +50,12 @@ impl Proxies {
             }
         }
         client
+    }
+
+    /// The same with nothing but the octets of the header; `None` if no header can have them.
+    pub(crate) fn client_in(&self, caller: IpAddr, header: &[u8]) -> Option<IpAddr> {
+        let value = HeaderValue::from_bytes(header).ok()?;
+        Some(self.client(caller, &HeaderMap::from_iter([(self.header.clone(), value)])))
     }
 }
 

@@ -5,7 +5,6 @@
 //! unless the URL says `sslmode=disable`. `sslrootcert` names a file of authorities; without it those of the system count.
 
 use std::fs;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -37,7 +36,8 @@ impl Address {
             config.host_path(SOCKETS);
         }
         // An address counts for more than the name beside it.
-        let local = config.get_hosts().iter().all(is_local) && config.get_hostaddrs().iter().all(IpAddr::is_loopback);
+        let local = config.get_hosts().iter().all(is_local)
+            && config.get_hostaddrs().iter().all(|address| address.is_loopback());
         let mode = match tls.mode.as_deref() {
             Some("disable") => SslMode::Disable,
             Some("require" | "verify-full") => SslMode::Require,
@@ -106,7 +106,7 @@ fn host_names(config: &Config) -> Vec<String> {
         Host::Unix(folder) => folder.display().to_string(),
     });
     match config.get_hosts() {
-        [] => config.get_hostaddrs().iter().map(IpAddr::to_string).collect(),
+        [] => config.get_hostaddrs().iter().map(ToString::to_string).collect(),
         _ => hosts.collect(),
     }
 }

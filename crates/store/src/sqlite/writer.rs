@@ -329,6 +329,8 @@ impl Worker {
     }
 
     fn close(&mut self) {
+        // Only a connection that can write removes the log, and only as the last one.
+        self.readers.forget();
         self.empty_log();
         if self.durability == Durability::Normal {
             // Another process may have kept the checkpoint from happening; then the log holds what must last.
