@@ -36,15 +36,25 @@ impl Postgres {
     /// As [`Postgres::start`].
     pub fn start_with(settings: &[&str]) -> Result<Self, Error> {
         let server = Self::new(settings.iter().map(|setting| (*setting).to_owned()).collect())?;
-        run(
-            server
-                .command("initdb")
-                .args(["-A", "trust", "-U", "postgres", "-E", "UTF8", "--no-sync", "-D"])
-                .arg(server.data()),
-            PACKAGE,
-        )?;
+        server.fill()?;
         server.start_again()?;
         Ok(server)
+    }
+
+    /// Makes an empty cluster: a copy of one that all tests of this machine share, since making one takes some seconds.
+    fn fill(&self) -> Result<(), Error> {
+        let name = self.programs.to_string_lossy().replace('/', "-");
+        let shared = std::env::temp_dir().join(format!("keyrink-cluster{name}"));
+        let copy = |from: &Path, to: &Path| run(self.command("/bin/cp").arg("-a").args([from, to]), PACKAGE);
+        if !shared.join("PG_VERSION").exists() {
+            let new = self.folder.path().join("new");
+            let mut initdb = self.command("initdb");
+            initdb.args(["-A", "trust", "-U", "postgres", "-E", "UTF8", "--no-sync", "-D"]);
+            run(initdb.arg(&new), PACKAGE)?;
+            // Whoever comes second finds that it is there, and leaves it.
+            let _ = run(self.command("/bin/mv").arg("-T").args([&new, &shared]), PACKAGE);
+        }
+        copy(&shared, &self.data()).map(drop)
     }
 
     /// Another server that follows this one, and can be read meanwhile.

@@ -73,6 +73,7 @@ impl Database {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("node{}", COUNT.fetch_add(1, Ordering::Relaxed));
         server.create(&name).unwrap();
+        report::runs_on("postgres");
         Self { name, server }
     }
 
