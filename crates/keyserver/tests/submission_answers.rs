@@ -94,14 +94,13 @@ fn submissions_of_several_and_of_little() {
 
 #[test]
 fn lookups_in_every_other_case() {
-    let many = (0..3).map(|nth| {
-        Certificate::v4(nth, "many")
-            .user_id("Many <many@example.org>")
-            .to_bytes()
-    });
-    let node = Node::with(&[&many.collect::<Vec<_>>().concat()]);
+    let node = Node::new();
     let server = node.serve_with(&["KEYRINK_SEARCH_RESULTS=2", "KEYRINK_SEARCH_WORDS=true"], &[]);
     let mut client = Client::new(server.http());
+    for nth in 0..3 {
+        let many = Certificate::v4(nth, "many").user_id("Many <many@example.org>");
+        assert_eq!(client.add(&many.armored()).unwrap().status, 200);
+    }
     let one = Certificate::v4(1, "many");
     let digest = client.get(&format!(
         "/pks/lookup?op=index&options=json&hash=on&search={}",
