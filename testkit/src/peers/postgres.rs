@@ -41,10 +41,11 @@ impl Postgres {
         Ok(server)
     }
 
-    /// Makes an empty cluster: a copy of one that all tests of this machine share, since making one takes some seconds.
+    /// Makes an empty cluster: a copy of one that all tests of this user share, since making one takes some seconds.
     fn fill(&self) -> Result<(), Error> {
         let name = self.programs.to_string_lossy().replace('/', "-");
-        let shared = std::env::temp_dir().join(format!("keyrink-cluster{name}"));
+        let user = rustix::process::geteuid().as_raw();
+        let shared = std::env::temp_dir().join(format!("keyrink-cluster-{user}{name}"));
         let copy = |from: &Path, to: &Path| run(self.command("/bin/cp").arg("-a").args([from, to]), PACKAGE);
         if !shared.join("PG_VERSION").exists() {
             let new = self.folder.path().join("new");
