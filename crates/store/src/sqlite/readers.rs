@@ -25,17 +25,24 @@ type Open = fn(&Path, u32, Migrations) -> Result<Connection, Fault>;
 
 #[derive(Default)]
 struct State {
-    /// The one last used lies on top: its cache is the warmest.
-    idle: Vec<Connection>,
+    /// The first one lies on top whenever it is here, its cache is the largest; below it the one last used.
+    idle: Vec<Reader>,
     lent: usize,
     /// How often all connections were forgotten.
     age: u32,
 }
 
+struct Reader {
+    connection: Connection,
+    is_first: bool,
+}
+
 /// A connection on loan; `None` once it is given back or found unfit.
 struct Loan<'a> {
     readers: &'a Readers,
-    connection: Option<Connection>,
+    reader: Option<Reader>,
+    /// No other is on loan.
+    is_alone: bool,
     age: u32,
 }
 
@@ -75,16 +82,22 @@ impl Readers {
 
     fn attempt<T>(&self, read: impl FnOnce(&Connection) -> Result<T, Fault>) -> Result<T, Fault> {
         let mut loan = self.borrow();
-        let connection = match loan.connection.take() {
-            Some(connection) => connection,
-            None => (self.open)(&self.file, READER_CACHE_KIB, self.migrations)?,
+        let reader = match loan.reader.take() {
+            Some(reader) => reader,
+            None => self.another(loan.is_alone)?,
         };
-        let result = read(&connection);
+        let result = read(&reader.connection);
         // A connection that saw an error may be the reason for it: the next caller gets a fresh one.
-        if result.is_ok() && connection.is_autocommit() {
-            loan.connection = Some(connection);
+        if result.is_ok() && reader.connection.is_autocommit() {
+            loan.reader = Some(reader);
         }
         result
+    }
+
+    fn another(&self, is_first: bool) -> Result<Reader, Fault> {
+        let cache_kib = if is_first { FIRST_CACHE_KIB } else { READER_CACHE_KIB };
+        let connection = (self.open)(&self.file, cache_kib, self.migrations)?;
+        Ok(Reader { connection, is_first })
     }
 
     fn borrow(&self) -> Loan<'_> {
@@ -95,7 +108,8 @@ impl Readers {
         state.lent += 1;
         Loan {
             readers: self,
-            connection: state.idle.pop(),
+            reader: state.idle.pop(),
+            is_alone: state.lent == 1,
             age: state.age,
         }
     }
@@ -110,12 +124,15 @@ impl Drop for Loan<'_> {
         let mut state = self.readers.state();
         state.lent -= 1;
         if self.age == state.age {
-            state.idle.extend(self.connection.take());
+            state.idle.extend(self.reader.take());
+            state.idle.sort_by_key(|reader| reader.is_first);
         }
         drop(state);
         self.readers.returned.notify_one();
     }
 }
 
+/// Reads are short, so that nearly all can take turns on one connection: it has the cache that is worth something.
+const FIRST_CACHE_KIB: u32 = 24 << 10;
 const READER_CACHE_KIB: u32 = 2 << 10;
 const SNAPSHOT_CACHE_KIB: u32 = 4 << 10;

@@ -39,10 +39,11 @@ fn open_writer_at_once(file: &Path, durability: Durability, migrations: Migratio
     let mut connection = Connection::open_with_flags(file, flags)?;
     prepare(&mut connection)?;
     // What is erased is overwritten, wherever decisions are made; loads erase nothing that was not theirs.
-    let (synchronous, cache_kib, secure_delete) = match durability {
-        Durability::Full => ("FULL", WRITER_CACHE_KIB, "ON"),
-        Durability::Normal => ("NORMAL", BULK_CACHE_KIB, "OFF"),
+    let (cache_kib, secure_delete) = match durability {
+        Durability::Full => (WRITER_CACHE_KIB, "ON"),
+        Durability::Normal => (BULK_CACHE_KIB, "OFF"),
     };
+    let synchronous = synchronous(durability);
     // The page size counts only before the first table, and before the change to WAL.
     connection.execute_batch(&format!(
         "PRAGMA page_size = {PAGE_OCTETS};
@@ -55,6 +56,24 @@ fn open_writer_at_once(file: &Path, durability: Durability, migrations: Migratio
     connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
     migrate(&mut connection, migrations)?;
     Ok(connection)
+}
+
+/// Opens `file`, which another connection writes, for checkpoints only. These make durable what that one promised.
+pub(super) fn open_mover(file: &Path, durability: Durability) -> Result<Connection, Fault> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = Connection::open_with_flags(file, flags)?;
+    prepare(&mut connection)?;
+    connection.execute_batch(&format!("PRAGMA synchronous = {};", synchronous(durability)))?;
+    // Only a connection that has read something knows of the log.
+    check_owner(&connection)?;
+    Ok(connection)
+}
+
+fn synchronous(durability: Durability) -> &'static str {
+    match durability {
+        Durability::Full => "FULL",
+        Durability::Normal => "NORMAL",
+    }
 }
 
 /// Opens `file` for reading only. Its schema must be the newest.

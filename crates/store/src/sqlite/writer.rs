@@ -5,8 +5,9 @@
 //! nothing; the others go on. Whatever fails beyond that fails the whole transaction, and every caller is told.
 //! A caller that finds nobody else there commits on its own thread, which saves waking another and being woken.
 //!
-//! Checkpoints (moving pages from the write-ahead log into the database) happen here too, after the answers are out:
-//! past a size of the log, when there is nothing to do, and at the end.
+//! Checkpoints (moving pages from the write-ahead log into the database) happen past a size of the log, when there is nothing
+//! to do, and at the end. Of a long log another thread moves the most while writing goes on; only after that, when little
+//! is left, the writer moves the rest, which it has to do itself for the log to begin anew.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -57,6 +58,8 @@ struct Worker {
     log_pages: Arc<AtomicI32>,
     /// The size of the log that asks for the next checkpoint.
     checkpoint_at: i32,
+    /// Moves the most of a long log into the database.
+    mover: Option<JoinHandle<()>>,
     /// How many batches the last transaction had.
     company: usize,
     /// How long it is worth waiting for batches to share a commit: a part of what the last commit took.
@@ -87,6 +90,7 @@ impl Writer {
             migrations,
             log_pages,
             checkpoint_at,
+            mover: None,
             company: 1,
             patience: Duration::ZERO,
             rests: 0,
@@ -183,7 +187,7 @@ impl Worker {
             sleep(GAP);
         }
         if self.checkpoint_is_due() {
-            self.checkpoint();
+            self.begin_checkpoint();
         }
     }
 
@@ -196,6 +200,7 @@ impl Worker {
         let Ok(nothing) = Connection::open_in_memory() else {
             return;
         };
+        self.end_mover();
         self.connection = nothing;
         self.readers.forget();
         if let Ok((connection, read_only)) = open(&self.file, self.durability, self.migrations, &self.log_pages) {
@@ -204,7 +209,10 @@ impl Worker {
     }
 
     fn checkpoint_is_due(&self) -> bool {
-        self.log_pages.load(Ordering::Relaxed) >= self.checkpoint_at
+        match &self.mover {
+            Some(mover) => mover.is_finished(),
+            None => self.log_pages.load(Ordering::Relaxed) >= self.checkpoint_at,
+        }
     }
 
     /// Takes the batches that wait; tasks are done on the way.
@@ -291,9 +299,31 @@ impl Worker {
         Ok(results)
     }
 
+    /// Has the most of the log moved while writing goes on, or, where that is done, moves the rest.
+    fn begin_checkpoint(&mut self) {
+        if self.mover.is_none() {
+            let (file, durability, log_pages) = (self.file.clone(), self.durability, Arc::clone(&self.log_pages));
+            let mover = std::thread::Builder::new().name("store-checkpoint".into());
+            // What it can't do is left to the writer.
+            let spawned = mover.spawn(move || _ = move_most(&file, durability, &log_pages));
+            self.mover = spawned.ok();
+        }
+        if self.mover.as_ref().is_none_or(JoinHandle::is_finished) {
+            self.checkpoint();
+        }
+    }
+
+    /// Waits until nobody else moves pages.
+    fn end_mover(&mut self) {
+        if let Some(mover) = self.mover.take() {
+            let _ = mover.join();
+        }
+    }
+
     /// Moves what it can from the log into the database. The next commit then starts the log from its beginning,
     /// unless some reader still needs it; in that case the next attempt comes when the log has grown by as much again.
     fn checkpoint(&mut self) {
+        self.end_mover();
         let done = self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| {
             Ok(row.get::<_, i32>(1)? == row.get::<_, i32>(2)?)
         });
@@ -343,6 +373,18 @@ impl Worker {
     }
 }
 
+/// Moves pages of the log into the database until few are left, though more keep coming.
+fn move_most(file: &Path, durability: Durability, log_pages: &AtomicI32) -> Result<(), Fault> {
+    let connection = schema::open_mover(file, durability)?;
+    for _ in 0..PASSES_MAX {
+        let moved = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get::<_, i32>(2))?;
+        if log_pages.load(Ordering::Relaxed).saturating_sub(moved) < FEW_PAGES {
+            break;
+        }
+    }
+    Ok(())
+}
+
 /// Opens the connection, whose commits will note the size of the log; whether it can only read.
 fn open(
     file: &Path,
@@ -367,6 +409,10 @@ fn checkpoint_pages(durability: Durability) -> i32 {
         Durability::Normal => 24_000,
     }
 }
+
+/// How often the log is gone through before the writer moves the rest, and what counts as little of it: some milliseconds.
+const PASSES_MAX: usize = 4;
+const FEW_PAGES: i32 = 1_000;
 
 fn stopped() -> StoreError {
     StoreError::Unavailable("its writer has stopped: start the program again".into())

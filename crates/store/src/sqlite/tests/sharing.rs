@@ -243,6 +243,32 @@ fn closing_leaves_one_file_and_idleness_a_short_log() {
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
 }
 
+/// One thread moves pages out of the log while another adds to it, and yet there comes an end.
+#[test]
+fn a_log_begins_anew_while_writing_goes_on() {
+    const OCTETS: usize = 200 << 10;
+    const RECORDS: u32 = 1_500;
+    let dir = TempDir::new().unwrap();
+    let store = open_fast(dir.path());
+    for number in 0..RECORDS {
+        let mut long = record(&format!("line {number}"));
+        long.data.resize(OCTETS, b'x');
+        change(&store, number % 50, Some(long)).unwrap();
+    }
+    let log = fs::metadata(dir.path().join(format!("{}-wal", SqliteStore::FILE))).unwrap();
+    let written = OCTETS as u64 * u64::from(RECORDS);
+    assert!(log.len() < written / 2, "{} of {written} octets", log.len());
+    assert_eq!(
+        store
+            .get(TOYS, &[id(RECORDS % 50)])
+            .unwrap()
+            .into_iter()
+            .flatten()
+            .count(),
+        1
+    );
+}
+
 #[test]
 fn old_changes_go_in_steps() {
     let dir = TempDir::new().unwrap();
