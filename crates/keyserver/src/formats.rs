@@ -88,7 +88,7 @@ pub struct Policy {
 }
 
 /// Version of the code that derives.
-const POLICY_VERSION: u32 = 3;
+const POLICY_VERSION: u32 = 4;
 /// A record keeps the octets of others' signatures in such steps, as many as an octet counts; the last one stands for no
 /// bound.
 const OTHERS_STEP: u64 = 8 << 10;

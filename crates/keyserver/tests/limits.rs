@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use common::{Node, get};
 use keyrink_testkit::http::Client;
 use keyrink_testkit::peers::Keyrink;
-use keyrink_testkit::{Certificate, generate};
+use keyrink_testkit::{Certificate, Kind, Signature, generate};
 
 #[test]
 fn slow_clients_are_cut_and_others_served_meanwhile() {
@@ -77,7 +77,8 @@ fn announced_bodies_take_no_room_from_others() {
 #[test]
 fn clients_that_do_not_read_take_little_memory() {
     let long = (0..500).fold(Certificate::v4(9, "long"), |certificate, number| {
-        certificate.user_id(format!("{number} {}", "x".repeat(14 << 10)))
+        let long = Signature::new(Kind::PositiveCertification).hashed(100, &[0; 14 << 10]);
+        certificate.user_id_with(number.to_string(), long)
     });
     let small = generate::certificate(1, 0);
     let node = Node::with(&[&long.to_bytes(), &small.to_bytes()]);

@@ -272,7 +272,7 @@ const NEWER_KEY: &str = "it takes keys up to version 4";
 const NEWER_SUBKEY: &str = "it takes subkeys of keys of version 4, up to version 4";
 
 /// Longest part of a user id that is put into an explanation.
-const USER_ID_OCTETS_MAX: usize = 200;
+const SHOWN_OCTETS_MAX: usize = 200;
 
 fn name(component: &Component) -> String {
     let key = || {
@@ -290,7 +290,7 @@ fn name(component: &Component) -> String {
 
 /// A user id, or the beginning of a long one.
 fn beginning(user_id: &[u8]) -> String {
-    match user_id.get(..USER_ID_OCTETS_MAX) {
+    match user_id.get(..SHOWN_OCTETS_MAX) {
         Some(start) if start.len() < user_id.len() => format!("{}…", String::from_utf8_lossy(start)),
         _ => String::from_utf8_lossy(user_id).into_owned(),
     }
@@ -308,6 +308,10 @@ fn component_reason(component: &Component) -> Reason {
         tag::PUBLIC_KEY => ("no valid self-signature shows that anybody holds this key", STRUCTURE),
         tag::USER_ATTRIBUTE => (
             "user attributes are kept for peers, but not shown",
+            "this program's choice",
+        ),
+        tag::USER_ID if project::is_served_bound(component) => (
+            "it has more than 2048 octets, which GnuPG does not take",
             "this program's choice",
         ),
         tag::PUBLIC_SUBKEY if misses_consent() => (
@@ -400,13 +404,13 @@ mod tests {
             component
         };
         let key = || Component::new(tag::PUBLIC_KEY, &[4, 0, 0, 0, 1, 99, 7, 7]);
-        let junk = Cert::new(vec![key(), component(&[b'x'; 5000])]).unwrap();
+        let junk = Cert::new(vec![key(), component(&[b'x'; 500])]).unwrap();
         let explanation = Explanation::of(&junk, &Serving::default());
         let hidden: Vec<_> = explanation.hidden().collect();
         assert_eq!(hidden.len(), 2);
-        assert!(hidden[1].part().len() < USER_ID_OCTETS_MAX + 20);
+        assert!(hidden[1].part().len() < SHOWN_OCTETS_MAX + 20);
         assert!(hidden[1].part().ends_with("x…\""));
-        let mut bound = component(&[b'x'; 5000]);
+        let mut bound = component(&[b'x'; 500]);
         let valid = Fact::Valid as u32 | Fact::Fitting as u32;
         bound.signatures[0].facts = crate::facts::Facts::from_bits(valid);
         let sound = Cert::new(vec![key(), bound]).unwrap();

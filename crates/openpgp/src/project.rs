@@ -76,7 +76,9 @@ impl Lens {
         let shown = match (self.projection, component.tag) {
             (Projection::Hockeypuck, _) => return self.view.map_or(0, |view| view.components(component)),
             (_, tag::PUBLIC_KEY) | (Projection::All, _) => true,
-            (Projection::Served, tag::USER_ID) => !self.hard && is_served_bound(component),
+            (Projection::Served, tag::USER_ID) => {
+                !self.hard && is_served_bound(component) && component.body.len() <= USER_ID_OCTETS_MAX
+            }
             (Projection::Served, tag::PUBLIC_SUBKEY) => {
                 // RFC 9580, section 10.1: nobody else makes anything of a subkey of the other kind.
                 let goes_with = |version| (version > 5) == (self.version > 5);
@@ -208,6 +210,9 @@ impl Cert {
     }
 }
 
+/// The longest user id that users get. GnuPG takes none that is longer, and few that are have anything to do with names.
+pub(crate) const USER_ID_OCTETS_MAX: usize = 2048;
+
 /// Takes one of the signatures by which the owner binds a component, of those with a number left: whoever reads a component
 /// that stands there several times wants each bound by a signature of its own.
 fn take_binding<'a>(signatures: &mut [(&'a Attached, u32)]) -> Option<&'a Attached> {
@@ -255,15 +260,31 @@ pub(crate) fn is_served_bound(component: &Component) -> bool {
 mod tests {
     use super::*;
 
+    /// A component that its owner bound.
+    fn bound(tag: u8, body: &[u8]) -> Component {
+        let mut component = Component::new(tag, body);
+        let mut binding = Attached::new(&[4, kind::SUBKEY_BINDING]);
+        binding.facts = Facts::from_bits(Fact::Own as u32 | Fact::Valid as u32 | Fact::Fitting as u32);
+        component.signatures.push(binding);
+        component
+    }
+
+    #[test]
+    fn users_get_no_files() {
+        for (octets, served) in [(USER_ID_OCTETS_MAX, 1), (USER_ID_OCTETS_MAX + 1, 0)] {
+            let user_id = bound(tag::USER_ID, &vec![b'a'; octets]);
+            let cert = Cert::new(vec![bound(tag::PUBLIC_KEY, &[4, 0, 0, 0, 1, 22, 9, 1, 2, 3]), user_id]).unwrap();
+            let user_ids = |projection| cert.project(projection).filter(|part| part.tag == tag::USER_ID);
+            assert_eq!(
+                [Projection::Served, Projection::Sks].map(|projection| user_ids(projection).count()),
+                [served, 1],
+                "{octets}"
+            );
+        }
+    }
+
     #[test]
     fn users_get_no_part_whose_version_does_not_go_with_the_key() {
-        let bound = |tag: u8, body: &[u8]| {
-            let mut component = Component::new(tag, body);
-            let mut binding = Attached::new(&[4, kind::SUBKEY_BINDING]);
-            binding.facts = Facts::from_bits(Fact::Own as u32 | Fact::Valid as u32 | Fact::Fitting as u32);
-            component.signatures.push(binding);
-            component
-        };
         let key = |version: u8| match version {
             4 => [&[4, 0, 0, 0, 1, 22][..], &[9, 1, 2, 3]].concat(),
             _ => [&[6, 0, 0, 0, 1, 25, 0, 0, 0, 32][..], &[7; 32]].concat(),
