@@ -57,7 +57,7 @@ impl Acquaintance {
         let mut issuers = BTreeSet::new();
         for issuer in strangers {
             let term = formats::beginning(&Term::KeyId(issuer.0));
-            if !store.find(OPENPGP, &term, None, 1)?.is_empty() {
+            if store.holders(OPENPGP, &term, 1)? > 0 {
                 issuers.insert(issuer);
             }
         }

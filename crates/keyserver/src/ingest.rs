@@ -52,6 +52,8 @@ pub struct Prepared {
     id: RecordId,
     record: Record,
     dropped: Vec<Dropped>,
+    /// What peers know it by as it came, before the limits took anything away, if it came from one.
+    came: Vec<Element>,
     /// The certificate as it was stored before, if it was worth looking for.
     known: Option<Cert>,
     /// What the rules kept from users as the record was made.
@@ -73,7 +75,7 @@ pub struct Receipt {
     pub certificates: u64,
     /// Those of them that brought nothing new.
     pub needless: u64,
-    /// The elements of each in the dataset, as they were before they met what is stored.
+    /// The elements of each in the dataset, as they were before they met what is stored and the limits of this node.
     pub elements: Vec<BTreeSet<Vec<u8>>>,
     /// Those of them that the operator does not want, whoever offers them.
     pub forbidden: BTreeSet<Vec<u8>>,
@@ -261,7 +263,8 @@ impl Ingest {
                 octets.len()
             );
         }
-        let prepared = Arc::new(self.prepare(incoming)?);
+        let prepared = incoming.into_iter().map(|incoming| self.prepare_one(incoming, true));
+        let prepared = Arc::new(prepared.collect::<Result<Vec<_>, _>>()?);
         let outcomes = self.commit(&prepared, Vec::new())?;
         let needless = outcomes
             .iter()
@@ -273,9 +276,8 @@ impl Ingest {
             ..Receipt::default()
         };
         for prepared in prepared.iter() {
-            let elements = self.policy.elements(&prepared.cert, &Veto::Nothing).into_iter();
-            let elements = elements.filter(|element| element.dataset == dataset);
-            let elements: BTreeSet<_> = elements.map(|element| element.bytes).collect();
+            let elements = prepared.came.iter().filter(|element| element.dataset == dataset);
+            let elements: BTreeSet<_> = elements.map(|element| element.bytes.clone()).collect();
             if prepared.ban().is_some() {
                 receipt.forbidden.extend(elements.iter().cloned());
             }
@@ -334,7 +336,7 @@ impl Ingest {
     pub fn prepare(&self, incoming: Vec<Incoming>) -> Result<Vec<Prepared>, StoreError> {
         incoming
             .into_iter()
-            .map(|incoming| self.prepare_one(incoming))
+            .map(|incoming| self.prepare_one(incoming, false))
             .collect()
     }
 
@@ -352,7 +354,7 @@ impl Ingest {
                 refused.push(format!("{left} of {count} certificates, which {TOO_MUCH_WORK}"));
                 break;
             }
-            let next = self.prepare_one(incoming)?;
+            let next = self.prepare_one(incoming, false)?;
             work += next.work;
             prepared.push(next);
         }
@@ -385,7 +387,7 @@ impl Ingest {
             .collect())
     }
 
-    fn prepare_one(&self, incoming: Incoming) -> Result<Prepared, StoreError> {
+    fn prepare_one(&self, incoming: Incoming, is_from_peer: bool) -> Result<Prepared, StoreError> {
         let Incoming { mut cert, dropped } = incoming;
         let id = formats::record_id(&cert);
         let signatures: usize = cert
@@ -401,6 +403,7 @@ impl Ingest {
         if signatures <= FEW_SIGNATURES && !cert.is_presentable() {
             known = self.known(&id)?;
         }
+        let came = is_from_peer.then(|| self.policy.elements(&cert, &Veto::Nothing));
         let trimmed = self.limits.trim(&mut cert);
         Acquaintance::with(&*self.store, &cert, known.as_ref(), self.policy)?.note(&mut cert);
         let mut dropped: Vec<Dropped> = dropped
@@ -424,6 +427,7 @@ impl Ingest {
             id,
             record,
             dropped,
+            came: came.unwrap_or_default(),
             known,
             veto,
             work,

@@ -75,7 +75,8 @@ impl Fault {
         };
         match CURES.iter().find(|(known, ..)| known == code) {
             Some((_, what, cure)) => unavailable(name, what, cure, &text),
-            // Connections, resources, intervention and the system itself: whole classes.
+            // Transactions that others got in the way of; connections, resources, intervention and the system itself: whole classes.
+            None if code.code().starts_with("40") => unavailable(name, "is contended", "try again", &text),
             None if matches!(&code.code()[..2], "08" | "53" | "57" | "58") => {
                 unavailable(name, "can't work", "see its log", &text)
             }

@@ -137,9 +137,8 @@ impl Writer {
     pub(super) fn settle(&self) -> Result<(), StoreError> {
         let (answer, result) = sync_channel(1);
         self.send(Job::Task(Box::new(move |worker| {
-            let settled = worker.settle().map_err(|fault| worker.database.told(fault));
             // A caller that went away needs no answer.
-            let _ = answer.send(settled);
+            let _ = answer.send(worker.settle());
         })))?;
         result.recv().map_err(|_| stopped())?
     }
@@ -292,21 +291,18 @@ impl Worker {
     }
 
     /// Waits until what was committed is on the disk: a commit that waits for it waits for all before it.
-    fn settle(&mut self) -> Result<(), Fault> {
+    fn settle(&mut self) -> Result<(), StoreError> {
         if !self.owes {
             return Ok(());
         }
-        let mut connection = self.connect()?;
-        let settled = connection
-            .set(sql::STRICT)
-            .and_then(|()| self.lane.keep(&mut connection))
-            .and_then(|()| connection.set(sql::LAZY));
-        settled.map_err(|fault| match fault.cure() {
-            Cure::Reconnect => self.lost(),
-            Cure::Again | Cure::Tell => fault,
+        self.until_done(&|connection, lane, token| {
+            connection.set(sql::STRICT)?;
+            connection.execute(sql::BEGIN, &[])?;
+            lane.advance(connection, 0, token)?;
+            Ok(((), true))
         })?;
-        self.connection = Some(connection);
-        self.owes = false;
+        // This session is not a lazy one any more; whatever comes begins another.
+        (self.connection, self.owes) = (None, false);
         Ok(())
     }
 

@@ -69,8 +69,9 @@ fn conforms_on_a_hostile_database() {
     let counted = [&BEGUN, &CONFLICTS, &CUTS, &COMMITS_CUT].map(|count| count.load(Ordering::Relaxed));
     println!("transactions, conflicts, broken connections, of these at a commit: {counted:?}");
     assert!(counted.into_iter().all(|count| count > 0), "{counted:?}");
+    // Of 1 300 the deviation is 0.008: within five of them chance alone never fails this.
     let share = counted[1] as f64 / counted[0] as f64;
-    assert!((0.08..0.12).contains(&share), "{share}: {counted:?}");
+    assert!((0.06..0.14).contains(&share), "{share}: {counted:?}");
 }
 
 /// The same from the database itself: the statement is sent, and the transaction it belongs to is at its end.
@@ -113,16 +114,41 @@ fn writers_on_a_hostile_database_lose_nothing_and_do_nothing_twice() {
     assert_sound(&open(&url));
 }
 
+/// A lazy writer settles in spite of conflicts; where a connection broke it says so, and another one begins.
+#[test]
+fn a_lazy_load_on_a_hostile_database_is_settled_or_says_so() {
+    let server = Server::start();
+    let url = server.fresh();
+    let (mut settled, mut broken) = (0, 0);
+    while settled < 10 {
+        let load = open_hostile_with(&url, true);
+        let put = change(&load, settled, Some(record("line")));
+        match put.and_then(|_| load.settle()) {
+            Ok(()) => settled += 1,
+            Err(error) => {
+                assert!(error.to_string().contains("start again"), "{error}");
+                broken += 1;
+            }
+        }
+        assert!(broken < 100, "{settled} settled");
+    }
+    assert_sound(&open(&url));
+}
+
 fn open_hostile(url: &str) -> PostgresStore {
+    open_hostile_with(url, false)
+}
+
+fn open_hostile_with(url: &str, lazy: bool) -> PostgresStore {
     let address = Address::new(url, None).unwrap();
-    let mut database = Database::new(address, database::session(false, false)).unwrap();
+    let mut database = Database::new(address, database::session(false, lazy)).unwrap();
     prepare(&database, MIGRATIONS, true).unwrap();
     database.hostile = true;
     let database = Arc::new(database);
     PostgresStore {
         writers: vec![
-            Writer::start(&database, false).unwrap(),
-            Writer::start(&database, false).unwrap(),
+            Writer::start(&database, lazy).unwrap(),
+            Writer::start(&database, lazy).unwrap(),
         ],
         pool: Pool::new(Arc::clone(&database), 4),
         database,
