@@ -10,7 +10,7 @@ use common::Node;
 use common::peering::{Reconciling, digests, wait};
 use keyrink_testkit::http::Client;
 use keyrink_testkit::{Certificate, Reason, generate};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 /// Servers on `node`'s database, each on an address of its own, that reconcile with `partners`.
@@ -99,29 +99,56 @@ fn three_servers_show_the_same() {
     node.check();
 }
 
+/// Which of the servers says that it calls the partner, and by which token: one of them, after a moment.
+fn caller(servers: &[Reconciling], still: Option<usize>) -> (usize, f64) {
+    let callers = || -> Vec<(usize, f64)> {
+        let running = servers.iter().enumerate().filter(|(_, server)| server.server.is_some());
+        let tokens = running
+            .filter(|(number, _)| Some(*number) != still)
+            .map(|(number, server)| (number, shown(server, "keyrink_peer_lease{")));
+        tokens.filter(|(_, token)| *token > 0.0).collect()
+    };
+    // Whoever stands still in the midst of a transaction keeps its locks until the database ends that, after ten seconds.
+    let within = Duration::from_secs(if still.is_some() { 20 } else { 5 });
+    let one = wait(within, || match callers()[..] {
+        [one] => Ok(one),
+        ref others => Err(format!("{others:?}")),
+    });
+    one.unwrap()
+}
+
+/// No two servers called by one token, as the logs of all their lives tell.
+fn assert_tokens_used_once(logs: &[(usize, String)]) {
+    let mut used = BTreeMap::new();
+    for (server, log) in logs {
+        let calls = log.lines().filter(|line| line.contains("calling"));
+        for (line, token) in calls.filter_map(|line| Some((line, line.split_once("token=")?.1))) {
+            let token = token.split_whitespace().next().unwrap().to_owned();
+            assert_eq!(*used.entry(token).or_insert(*server), *server, "{line}");
+        }
+    }
+    assert!(used.len() >= 3, "{used:?}");
+}
+
+fn logs(servers: &[Reconciling]) -> impl Iterator<Item = (usize, String)> {
+    servers
+        .iter()
+        .enumerate()
+        .map(|(number, server)| (number, server.log()))
+}
+
 #[test]
 fn a_partner_is_called_by_one_server_after_another() {
     let partner = Reconciling::new(Node::embedded(), "127.0.0.33");
     let node = Node::on_postgres();
     let mut servers = servers(&node, &[&partner.recon]);
-    let callers = |servers: &[Reconciling]| -> Vec<(usize, f64)> {
-        let running = servers.iter().enumerate().filter(|(_, server)| server.server.is_some());
-        let tokens = running.map(|(number, server)| (number, shown(server, "keyrink_peer_lease{")));
-        tokens.filter(|(_, token)| *token > 0.0).collect()
-    };
-    let one = |servers: &[Reconciling]| {
-        wait(Duration::from_secs(5), || match callers(servers)[..] {
-            [one] => Ok(one),
-            ref others => Err(format!("{others:?}")),
-        })
-    };
-    let (mut holder, mut token) = one(&servers).unwrap();
-    let mut logs = Vec::new();
+    let (mut holder, mut token) = caller(&servers, None);
+    let mut told = Vec::new();
     for round in 0..4 {
-        logs.push((holder, servers[holder].log()));
+        told.push((holder, servers[holder].log()));
         servers[holder].server = None;
         let began = Instant::now();
-        let next = one(&servers).unwrap();
+        let next = caller(&servers, None);
         println!("taken over after {:?}", began.elapsed());
         assert!(
             next.0 != holder && next.1 == token + 1.0,
@@ -130,31 +157,33 @@ fn a_partner_is_called_by_one_server_after_another() {
         servers[holder].start_again();
         (holder, token) = next;
     }
-    // Whoever called, by the tokens that the logs of all lives of all servers name.
-    logs.extend(
-        servers
-            .iter()
-            .enumerate()
-            .map(|(number, server)| (number, server.log())),
-    );
-    let mut used = std::collections::BTreeMap::new();
-    for (server, log) in &logs {
-        for line in log
-            .lines()
-            .filter(|line| line.contains("calling") && line.contains("token="))
-        {
-            let token = line
-                .split("token=")
-                .nth(1)
-                .unwrap()
-                .split_whitespace()
-                .next()
-                .unwrap()
-                .to_owned();
-            assert_eq!(*used.entry(token).or_insert(*server), *server, "{line}");
+    told.extend(logs(&servers));
+    assert_tokens_used_once(&told);
+}
+
+/// A server that stood still does not know how long; when it goes on, it calls nobody any more.
+#[test]
+fn a_caller_that_stood_still_leaves_its_partner_to_the_next() {
+    let partner = Reconciling::new(Node::embedded(), "127.0.0.38").start();
+    let node = Node::on_postgres();
+    let mut servers = servers(&node, &[&partner.recon]);
+    let (mut holder, mut token) = caller(&servers, None);
+    for round in 0..3 {
+        servers[holder].server.as_mut().unwrap().freeze();
+        let next = caller(&servers, Some(holder));
+        servers[holder].server.as_mut().unwrap().thaw();
+        assert!(
+            next.0 != holder && next.1 == token + 1.0,
+            "round {round}: {next:?} after {token}"
+        );
+        // Long enough for calls and beats of both.
+        let until = Instant::now() + Duration::from_secs(4);
+        while Instant::now() < until {
+            assert_eq!(caller(&servers, None), next, "round {round}");
         }
+        (holder, token) = next;
     }
-    assert!(used.len() >= 3, "{used:?}");
+    assert_tokens_used_once(&logs(&servers).collect::<Vec<_>>());
 }
 
 /// Certificates come by a load, by submissions to a server, and by an import of the same, all at once.

@@ -7,12 +7,12 @@ mod common;
 
 use common::peering::wait;
 use common::{Finished, Node, finish, get};
-use keyrink_testkit::generate;
 use keyrink_testkit::http::Client;
 use keyrink_testkit::peers::{Postgres, run};
+use keyrink_testkit::{Error, generate};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ fn copies_and_moves_hold_the_same() {
     let url = |node: &Node| node.data().to_str().unwrap().to_owned();
     let mut dump = node.postgres().client("pg_dump");
     let dump = dump.args(["--format=custom", "--file"]).arg(&copy).arg(url(&node));
-    let before = beside_submissions(&node, 300, || drop(run(dump, "postgresql").unwrap()));
+    let before = beside_submissions(&node, 300, || run(dump, "postgresql"));
     let mut restore = node.postgres().client("pg_restore");
     run(
         restore
@@ -62,7 +62,7 @@ fn certificates(report: &str) -> u64 {
 }
 
 /// Works while a server takes submissions of certificates from this number on; how many had come before.
-fn beside_submissions(node: &Node, first: u64, work: impl FnOnce()) -> u64 {
+fn beside_submissions(node: &Node, first: u64, work: impl FnOnce() -> Result<Output, Error>) -> u64 {
     let server = node.serve();
     let (taken, ended) = (AtomicU64::new(first), AtomicBool::new(false));
     std::thread::scope(|scope| {
@@ -79,10 +79,9 @@ fn beside_submissions(node: &Node, first: u64, work: impl FnOnce()) -> u64 {
             taken if taken > first + 20 => Ok(taken),
             taken => Err(taken.to_string()),
         });
-        if some.is_ok() {
-            work();
-        }
+        let worked = some.is_ok().then(work).transpose();
         ended.store(true, Ordering::Relaxed);
+        worked.unwrap();
         some.unwrap()
     })
 }

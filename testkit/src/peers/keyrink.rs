@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 
+use rustix::process::Signal;
 use tempfile::NamedTempFile;
 
 use super::process::{Process, free_port};
@@ -96,6 +97,16 @@ impl Keyrink {
     /// Kills it as a power failure would.
     pub fn kill(&mut self) {
         self.process.kill();
+    }
+
+    /// Lets it stand still.
+    pub fn freeze(&mut self) {
+        self.process.signal(Signal::STOP);
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&mut self) {
+        self.process.signal(Signal::CONT);
     }
 
     /// Sends TERM and waits; its status if it ended within ten seconds.

@@ -150,7 +150,10 @@ impl Postgres {
     /// # Errors
     /// When there is one of this name.
     pub fn secured_role(&self, name: &str, password: &str) -> Result<(), Error> {
-        let make = format!("CREATE ROLE {name} SUPERUSER LOGIN PASSWORD '{password}'");
+        // The default of version 13 is MD5.
+        let make = format!(
+            "SET password_encryption = 'scram-sha-256'; CREATE ROLE {name} SUPERUSER LOGIN PASSWORD '{password}'"
+        );
         self.ask("postgres", &make)?;
         let file = self.data().join("pg_hba.conf");
         let rules = fs::read_to_string(&file).at(&file)?;

@@ -67,12 +67,17 @@ impl Process {
         let _ = self.child.wait();
     }
 
-    /// Asks the program to stop; kills it after ten seconds.
-    pub(crate) fn terminate(&mut self) -> Option<ExitStatus> {
+    /// Sends a signal to the program if it runs.
+    pub(crate) fn signal(&mut self, signal: Signal) {
         // Once waited for, the number may belong to somebody else.
         if let (Ok(None), Some(pid)) = (self.child.try_wait(), Pid::from_raw(self.child.id() as i32)) {
-            let _ = kill_process(pid, Signal::TERM);
+            let _ = kill_process(pid, signal);
         }
+    }
+
+    /// Asks the program to stop; kills it after ten seconds.
+    pub(crate) fn terminate(&mut self) -> Option<ExitStatus> {
+        self.signal(Signal::TERM);
         let deadline = Instant::now() + STOP_WITHIN;
         while Instant::now() < deadline {
             if let Ok(Some(status)) = self.child.try_wait() {
