@@ -132,7 +132,8 @@ impl Drop for Loan<'_> {
     }
 }
 
-/// Reads are short, so that nearly all can take turns on one connection: it has the cache that is worth something.
-const FIRST_CACHE_KIB: u32 = 24 << 10;
+/// Reads are short, so that nearly all can take turns on one connection: it has the cache that is worth something. A page that is
+/// not in it costs a system call and a copy, and a large certificate has ten.
+const FIRST_CACHE_KIB: u32 = 36 << 10;
 const READER_CACHE_KIB: u32 = 2 << 10;
 const SNAPSHOT_CACHE_KIB: u32 = 4 << 10;
