@@ -273,7 +273,7 @@ fn write_answer(store: &dyn Store, found: &mut Vec<Known>, octets: usize) -> Res
         let start = out.len();
         write_number(&mut out, 0);
         let is_read = stored::write_projection(&record.data, family.projection, &mut out).is_ok();
-        if count > 0 && out.len() - 4 * found.len() > octets {
+        if count > 0 && out.len() > octets.saturating_add(4 * found.len()) {
             out.truncate(start);
             break;
         }
@@ -367,6 +367,26 @@ mod tests {
         let answer = write_answer(&store, &mut found, octets).unwrap();
         assert_eq!((found.len(), &answer[..4]), (1, &[0, 0, 0, 1][..]));
         assert!((1_000_000..1_500_000).contains(&answer.len()), "{}", answer.len());
+    }
+
+    /// Together shorter than the lengths of all that was asked for.
+    #[test]
+    fn many_short_certificates_go_together() {
+        let certificates = (0..100).map(|nth| keyrink_testkit::Certificate::v4(nth, "bare").to_bytes());
+        let store = Arc::new(MemoryStore::new());
+        let ingest = crate::ingest::Ingest::new(&Config::default(), Arc::clone(&store) as Arc<dyn Store>);
+        // Nobody signed anything: kept for peers only.
+        let asked: Vec<_> = certificates.collect();
+        ingest.receive(crate::formats::SKS.dataset, &asked).unwrap();
+        let digests = asked.iter().map(|octets| {
+            let frames: Vec<_> = Frames::new(octets).map(Result::unwrap).collect();
+            sks_digest(frames.iter().map(|frame| (frame.tag, &*frame.body))).to_vec()
+        });
+        let (mut found, unknown) = find(&*store, Policy::new(&Config::default()), digests.collect()).unwrap();
+        assert_eq!((found.len(), unknown.len()), (100, 0));
+        let octets = found.iter().map(|(listed, _)| listed.octets).sum();
+        let answer = write_answer(&*store, &mut found, octets).unwrap();
+        assert_eq!((found.len(), &answer[..4]), (100, &[0, 0, 0, 100][..]));
     }
 
     /// The vector of fetching, the certificate that it is about, and all certificates of the vectors in a store.
