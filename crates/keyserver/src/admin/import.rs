@@ -46,7 +46,9 @@ pub fn import(
     let noted = if restart { None } else { ingest.store.note(&note)? };
     let mut after = String::from_utf8(noted.unwrap_or_default()).unwrap_or_default();
     if !after.is_empty() {
-        report.load.resumed.push(format!("goes on after row {after}"));
+        report.load.resumed.push(format!(
+            "goes on after row {after}; what follows is about the rows behind it"
+        ));
     }
     // A count that takes too long for the database is worth no wait: progress goes without.
     let progress = progress(source.count().unwrap_or(0));

@@ -49,8 +49,9 @@ pub fn rebuild(
     let mut report = RebuildReport::default();
     derive_anew(store, policy, &progress(store.count(OPENPGP)?), &mut report)?;
     mend(store, policy, &mut report)?;
-    report.recounted = store.recount(OPENPGP)?;
+    // First what servers go by: counting all of a large database may take longer than it allows.
     crate::peers::dataset::forget_trees(store)?;
+    report.recounted = store.recount(OPENPGP)?;
     Ok(report)
 }
 

@@ -21,8 +21,9 @@ use super::wait::wait;
 pub(super) struct Connection {
     client: Client,
     driving: AbortHandle,
-    /// What it says its version is.
+    /// What it says its version is, and how it encodes texts.
     version: Option<String>,
+    encoding: Option<String>,
     prepared: HashMap<Sql, Statement>,
     /// Whether many rows may come by COPY, which ends the transaction if one of them is there already.
     pub(super) copies: bool,
@@ -40,12 +41,13 @@ pub(super) struct Answer {
 }
 
 impl Connection {
-    /// Takes over a client of a database of this version, and the task that drives it.
-    pub(super) fn new(client: Client, driving: AbortHandle, version: Option<String>) -> Self {
+    /// Takes over a client of a database of this version and encoding, and the task that drives it.
+    pub(super) fn new(client: Client, driving: AbortHandle, [version, encoding]: [Option<String>; 2]) -> Self {
         Self {
             client,
             driving,
             version,
+            encoding,
             prepared: HashMap::new(),
             copies: false,
             #[cfg(test)]
@@ -56,6 +58,11 @@ impl Connection {
     /// What the database says its version is, such as `15.10 (Debian 15.10-0+deb12u1)`.
     pub(super) fn version(&self) -> Option<&str> {
         self.version.as_deref()
+    }
+
+    /// How the database encodes texts, such as `UTF8`.
+    pub(super) fn encoding(&self) -> Option<&str> {
+        self.encoding.as_deref()
     }
 
     /// Is it of no use any more?
@@ -103,7 +110,8 @@ impl Connection {
         cells: &dyn Fn(usize) -> Vec<&'a (dyn ToSql + Sync)>,
     ) -> Result<(), Fault> {
         let deadline = Instant::now() + ANSWER_WITHIN;
-        self.prepare(sql, deadline)?;
+        // What a database does not know it may refuse right here.
+        self.prepare(sql, deadline).map_err(conflict_if_unknown)?;
         #[cfg(test)]
         super::tests::Hostile::before(self, &[(sql, &[])])?;
         let copying = async {
@@ -116,8 +124,7 @@ impl Connection {
             writer.finish().await
         };
         match wait(deadline, copying).ok_or(Fault::Slow)? {
-            Err(error) if matches!(error.code(), Some(code) if UNKNOWN.contains(code)) => Err(Fault::Conflict),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(conflict_if_unknown(error.into())),
             Ok(written) if written == rows as u64 => Ok(()),
             Ok(_) => Err(Fault::Conflict),
         }
@@ -184,6 +191,14 @@ async fn run(
     }
     let touched = stream.rows_affected().unwrap_or(0);
     Ok(Answer { rows, touched })
+}
+
+/// Other statements do the same, and come after a conflict.
+fn conflict_if_unknown(fault: Fault) -> Fault {
+    match &fault {
+        Fault::Postgres(error) if error.code().is_some_and(|code| UNKNOWN.contains(code)) => Fault::Conflict,
+        _ => fault,
+    }
 }
 
 /// A little more than the database itself allows a statement.

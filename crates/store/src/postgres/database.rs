@@ -65,7 +65,8 @@ impl Database {
         fault.at(self.name())
     }
 
-    /// A new session. While the database is away only one caller in a while finds out for all.
+    /// A new session. While the database refuses connections only one caller in a while finds out for all; as long as an
+    /// attempt gets no answer at all, others try too.
     pub(super) fn connect(&self) -> Result<Connection, Fault> {
         let mut away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, error)) = away.as_ref().filter(|(until, _)| Instant::now() < *until) {
@@ -92,12 +93,13 @@ impl Database {
         let (config, tls) = (self.address.config.clone(), self.tls.clone());
         let connecting = runtime.spawn(async move {
             let (client, connection) = config.connect(tls).await?;
-            let version = connection.parameter("server_version").map(str::to_owned);
+            let told = ["server_version", "server_encoding"];
+            let told = told.map(|parameter| connection.parameter(parameter).map(str::to_owned));
             let driving = tokio::spawn(async move {
                 // Whoever uses the client learns of it.
                 let _ = connection.await;
             });
-            Ok::<_, tokio_postgres::Error>(Connection::new(client, driving.abort_handle(), version))
+            Ok::<_, tokio_postgres::Error>(Connection::new(client, driving.abort_handle(), told))
         });
         let mut connection = wait(Instant::now() + CONNECT_WITHIN, connecting)
             .ok_or(Fault::Slow)?

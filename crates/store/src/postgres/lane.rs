@@ -21,9 +21,15 @@ impl Lane {
     /// Claims a lane that nobody claims any more, or a new one.
     pub(super) fn claim(connection: &mut Connection) -> Result<Self, Fault> {
         let now = now();
-        let free = connection.rows(sql::CLAIM_LANE, &[&read::number_64(now), &claimed(now)])?;
-        if let Some(row) = free.first() {
-            return Ok(Self(read::column(row, 0)?));
+        // Those that start at the same moment see the same one first, which one of them gets.
+        for _ in 0..CLAIMS_MAX {
+            let free = connection.rows(sql::CLAIM_LANE, &[&read::number_64(now), &claimed(now)])?;
+            if let Some(row) = free.first() {
+                return Ok(Self(read::column(row, 0)?));
+            }
+            if connection.rows(sql::FREE_LANE, &[&read::number_64(now)])?.is_empty() {
+                break;
+            }
         }
         loop {
             // Not counted on, so that no place of the table is more crowded than the others.
@@ -87,5 +93,7 @@ pub(super) fn random() -> u64 {
     RandomState::new().hash_one((COUNT.fetch_add(1, Ordering::Relaxed), std::time::SystemTime::now()))
 }
 
+/// How often a free lane is tried for that others may take first.
+const CLAIMS_MAX: u32 = 100;
 /// After so long without a commit others may use the lane too.
 const CLAIM_SECS: u64 = 600;

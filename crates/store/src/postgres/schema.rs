@@ -73,6 +73,7 @@ pub(super) fn prepare(database: &Database, migrations: Migrations, migrate: bool
 fn attempt(database: &Database, migrations: Migrations, migrate: bool) -> Result<(Version, u32), Fault> {
     let mut connection = database.connect()?;
     is_new_enough(connection.version())?;
+    takes_all_texts(connection.encoding())?;
     let there = !connection
         .rows(sql::HAS_META, &[])?
         .iter()
@@ -144,6 +145,18 @@ fn is_new_enough(version: Option<&str>) -> Result<(), StoreError> {
             "PostgreSQL {VERSION_MIN} or newer is needed, this is {version}"
         ))),
         _ => Ok(()),
+    }
+}
+
+/// Refuses a database that can't hold every text: one user id that it can't encode would fail all that is written together
+/// with it. Whatever names no encoding is tried.
+fn takes_all_texts(encoding: Option<&str>) -> Result<(), StoreError> {
+    match encoding {
+        None | Some("UTF8" | "SQL_ASCII") => Ok(()),
+        Some(encoding) => Err(StoreError::Unavailable(format!(
+            "the database encodes texts in {encoding}, which has no place for some user ids: \
+             make one with createdb --encoding=UTF8 --template=template0"
+        ))),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Every statement the engine can send. [`Sql`] has no other values, so this page is the whole of what a database has to
-//! understand; a test parses each statement and refuses what is not widely understood.
+//! understand; a test parses each statement and refuses what is not widely understood. (With `target_session_attrs=read-write`
+//! in the URL the client library asks `SHOW transaction_read_only` besides.)
 //!
 //! Many rows at once travel as arrays, one for each column, and become rows again by `unnest`.
 
@@ -21,6 +22,10 @@ macro_rules! statements {
         pub(super) const ALL: &[(&str, Sql)] = &[$((stringify!($name), $name)),*];
     };
 }
+
+/// What no database understands.
+#[cfg(test)]
+pub(super) const NONSENSE: Sql = Sql("COPI record FROM STDIN");
 
 statements! {
     // Transactions.
@@ -150,6 +155,7 @@ statements! {
                   WHERE writer = (SELECT writer FROM lane WHERE claimed < $1 ORDER BY claimed, writer LIMIT 1)
                     AND claimed < $1
                   RETURNING writer";
+    FREE_LANE = "SELECT writer FROM lane WHERE claimed < $1 LIMIT 1";
     NEW_LANE = "INSERT INTO lane (writer, n, last, claimed) VALUES ($1, 0, 0, $2) ON CONFLICT DO NOTHING";
     KEEP_LANE = "UPDATE lane SET claimed = $2 WHERE writer = $1";
     LAST_IN_LANE = "SELECT last FROM lane WHERE writer = $1 FOR UPDATE";

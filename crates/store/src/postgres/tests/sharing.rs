@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use super::super::fault::Fault;
+use super::super::sql;
 use super::*;
 use crate::conformance::toy::{LINES, batch, element, found, id, put, word};
 use crate::conformance::updates::tied_among;
@@ -112,6 +114,50 @@ fn a_new_lane_waits_for_whoever_changes_a_premise() {
         assert!(matches!(written, Err(StoreError::Overtaken)), "{written:?}");
     });
     assert_sound(&store);
+}
+
+#[test]
+fn those_that_start_together_take_the_lanes_there_are() {
+    let server = Server::start();
+    let url = server.fresh();
+    for round in 0..5 {
+        let stores = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(|| open(&url))).collect();
+            threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap())
+                .collect::<Vec<_>>()
+        });
+        for (number, store) in (0..).zip(&stores) {
+            put(store, number, &format!("line {round}"));
+        }
+        assert_eq!(stores[0].vector().unwrap().len(), 4, "round {round}");
+    }
+}
+
+/// Inserts do what a COPY can't, after what counts as a conflict.
+#[test]
+fn a_copy_that_the_database_does_not_know_is_no_fault() {
+    let server = Server::start();
+    let address = Address::new(&server.fresh(), None).unwrap();
+    let database = Database::new(address, database::session(false, false)).unwrap();
+    let mut connection = database.connect().unwrap();
+    let copied = connection.copy(sql::NONSENSE, &[], 0, &|_| Vec::new());
+    assert!(matches!(copied, Err(Fault::Conflict)), "{copied:?}");
+}
+
+/// All that is written together with it would fail.
+#[test]
+fn a_database_that_cannot_hold_every_text_is_refused() {
+    let server = Server::start();
+    let make = "CREATE DATABASE narrow ENCODING 'LATIN1' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'";
+    server.postgres.ask("postgres", make).unwrap();
+    let refused = PostgresStore::open(&Options::new(&server.postgres.url_of("narrow")));
+    let reason = refused.map(drop).unwrap_err().to_string();
+    assert!(
+        reason.contains("LATIN1") && reason.contains("--encoding=UTF8"),
+        "{reason}"
+    );
 }
 
 #[test]
