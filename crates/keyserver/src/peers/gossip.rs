@@ -61,10 +61,26 @@ pub(crate) async fn call_again(node: Arc<Node>, partner: Arc<Partner>) {
         };
         tracing::debug!(partner = partner.name(), token, "calling");
         used = token;
-        call(&node, &partner).await;
+        tokio::select! {
+            _ = call(&node, &partner) => {}
+            () = lost(&partner, token) => {
+                tracing::info!(partner = partner.name(), token, "the lease is lost in the midst of a call: another server may call it");
+                partner.enter(Doing::Waiting);
+            }
+        }
         schedule.called(partner.report().setbacks());
     }
 }
+
+/// Comes when the lease is not this one any more: whoever has it next must not meet a session of this server.
+async fn lost(partner: &Partner, token: u64) {
+    while partner.lease.token() == Some(token) {
+        tokio::time::sleep(LOST_WITHIN).await;
+    }
+}
+
+/// How soon it is seen that a lease is lost.
+const LOST_WITHIN: Duration = Duration::from_millis(100);
 
 enum Next {
     Call,
@@ -339,7 +355,8 @@ fn note_parts(partner: &Partner, kind: &Kind, omitted: &str, refused: Vec<(Strin
         return;
     }
     if partner.report().omitted != omitted {
-        tracing::info!(partner = partner.name(), "left out of sessions with it: {omitted:?}");
+        // It may say something else each time; `keyrink peers` shows what it said last.
+        tracing::debug!(partner = partner.name(), "left out of sessions with it: {omitted:?}");
         partner.note(|report| report.omitted = omitted.to_owned());
     }
     partner.note_refused(refused);

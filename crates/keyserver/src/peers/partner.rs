@@ -312,12 +312,15 @@ impl Partner {
         let parts = &mut state.report.refused_parts;
         parts.retain(|part| part.until > now());
         for (prefix, code, text) in refused {
-            if code == TOO_EXPENSIVE_NOW || parts.len() >= REFUSED_PARTS_MAX {
+            if code == TOO_EXPENSIVE_NOW {
                 continue;
             }
             let (name, text) = (self.name(), status::plain(&text));
             let known = parts.len();
             parts.retain(|part| part.prefix != prefix);
+            if parts.len() >= REFUSED_PARTS_MAX {
+                continue;
+            }
             if parts.len() == known {
                 tracing::info!(
                     partner = name,
