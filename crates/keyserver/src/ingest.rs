@@ -200,6 +200,18 @@ impl Ingest {
 
     /// Takes a submission: armored or binary, any number of certificates, bare revocations.
     pub fn submit(&self, octets: &[u8]) -> Result<Report, IngestError> {
+        self.take(self.read(octets)?)
+    }
+
+    /// The same if it takes some milliseconds at most; otherwise nothing is done.
+    pub fn submit_if_brief(&self, octets: &[u8]) -> Result<Option<Report>, IngestError> {
+        let keyring = self.read(octets)?;
+        let certs = keyring.certs.iter().map(|incoming| &incoming.cert);
+        let is_brief = keyring.bare_signatures.len() <= BRIEF_BARE_SIGNATURES_MAX && verify::is_brief(certs);
+        is_brief.then(|| self.take(keyring)).transpose()
+    }
+
+    fn read(&self, octets: &[u8]) -> Result<Keyring, IngestError> {
         if octets.trim_ascii().is_empty() {
             return Err(IngestError::Empty);
         }
@@ -215,10 +227,15 @@ impl Ingest {
             octets
         };
         let keyring = Keyring::read(octets, &self.limits);
-        if keyring.holds_secret() {
-            return Err(IngestError::SecretKey);
+        match keyring.holds_secret() {
+            true => Err(IngestError::SecretKey),
+            false => Ok(keyring),
         }
+    }
+
+    fn take(&self, keyring: Keyring) -> Result<Report, IngestError> {
         let mut refused: Vec<String> = keyring.refused.iter().map(ToString::to_string).collect();
+        refused.extend((keyring.refused_more > 0).then(|| format!("{} more like that", keyring.refused_more)));
         let mut prepared = self.prepare_some(keyring.certs, SUBMISSION_WORK_MAX, &mut refused)?;
         for signature in &keyring.bare_signatures {
             match self.place(signature)? {
@@ -233,18 +250,26 @@ impl Ingest {
             let reason = refused.first().map_or("the input holds no packets", String::as_str);
             return Err(IngestError::NoCertificate(reason.to_owned()));
         }
-        let prepared = Arc::new(prepared);
-        let outcomes = self.commit(&prepared, Vec::new())?;
-        let certs = prepared.iter().zip(outcomes).map(|(prepared, outcome)| CertReport {
-            fingerprint: prepared.cert.key().fingerprint(),
-            outcome,
-            dropped: prepared.dropped(&self.policy.serving()),
-        });
-        Ok(Report {
-            certs: certs.collect(),
+        let mut report = Report {
             refused,
-            work: prepared.iter().map(|prepared| prepared.work).sum(),
-        })
+            work: keyring.bare_signatures.len() as u64 * BARE_WORK,
+            ..Report::default()
+        };
+        // In steps, so that others get in between.
+        let mut rest = prepared.into_iter().peekable();
+        while rest.peek().is_some() {
+            let prepared = Arc::new(rest.by_ref().take(COMMIT_CERTIFICATES_MAX).collect::<Vec<_>>());
+            let outcomes = self.commit(&prepared, Vec::new())?;
+            report.work += prepared.iter().map(Prepared::cost).sum::<u64>();
+            report
+                .certs
+                .extend(prepared.iter().zip(outcomes).map(|(prepared, outcome)| CertReport {
+                    fingerprint: prepared.cert.key().fingerprint(),
+                    outcome,
+                    dropped: prepared.dropped(&self.policy.serving()),
+                }));
+        }
+        Ok(report)
     }
 
     /// Takes certificates from a peer, each as one run of packets. What can't be read, or is no certificate, or comes
@@ -349,13 +374,13 @@ impl Ingest {
     ) -> Result<Vec<Prepared>, StoreError> {
         let (mut prepared, mut work, count) = (Vec::new(), 0, incoming.len());
         for incoming in incoming {
-            if work > work_max {
+            if work > work_max || prepared.len() >= SUBMISSION_CERTIFICATES_MAX {
                 let left = count - prepared.len();
                 refused.push(format!("{left} of {count} certificates, which {TOO_MUCH_WORK}"));
                 break;
             }
             let next = self.prepare_one(incoming, false)?;
-            work += next.work;
+            work += next.cost();
             prepared.push(next);
         }
         Ok(prepared)
@@ -514,10 +539,18 @@ pub const FORBIDDEN: &str = "the operator of this server has blocked or erased t
 pub const TOO_LARGE: &str = "what its owner signed is more than this server keeps of one certificate";
 
 /// Why the end of a submission was left out.
-const TOO_MUCH_WORK: &str = "take too long to verify together with those before them: submit them on their own";
+const TOO_MUCH_WORK: &str = "take too long together with those before them: submit them on their own";
 /// What verifying the certificates of one submission may cost before the last of them is looked at: about as much as the
 /// dearest certificate, some seconds, and more than [`crate::config::Http::body_octets`] of any real ones.
 const SUBMISSION_WORK_MAX: u64 = 1 << 32;
+/// Certificates of one submission, and how many of them are committed at once.
+const SUBMISSION_CERTIFICATES_MAX: usize = 2_000;
+const COMMIT_CERTIFICATES_MAX: usize = 500;
+/// What storing a certificate and looking for the place of a bare signature cost, in the units of [`verify::verify`].
+const CERTIFICATE_WORK: u64 = 1 << 17;
+const BARE_WORK: u64 = 1 << 22;
+/// Bare signatures whose places are found in some milliseconds.
+const BRIEF_BARE_SIGNATURES_MAX: usize = 2;
 /// So many signatures are verified in less time than it takes to look for a stored copy with their verdicts.
 const FEW_SIGNATURES: usize = 4;
 /// Issuers that a bare signature is looked up by.
@@ -532,6 +565,11 @@ const RUN_CERTIFICATES_MAX: usize = 16;
 const DROPPED_MAX: usize = 100;
 
 impl Prepared {
+    /// What it costs to take it.
+    fn cost(&self) -> u64 {
+        self.work + CERTIFICATE_WORK
+    }
+
     fn outcome(&self, applied: Applied) -> Outcome {
         match applied {
             _ if self.ban() == Some(Action::Erase) => Outcome::Forbidden,
@@ -597,6 +635,36 @@ fn only(cert: &Cert, signature: &[u8]) -> Option<Cert> {
 mod tests {
     use super::*;
     use keyrink_store::memory::MemoryStore;
+
+    #[test]
+    fn one_submission_holds_so_many_certificates_and_no_more() {
+        let ingest = Ingest::new(&Config::default(), Arc::new(MemoryStore::new()));
+        // Key packets of ten octets.
+        let keys = (0..2_100_u32).map(|time| {
+            let [a, b, c, d] = time.to_be_bytes();
+            [0xC6, 8, 4, a, b, c, d, 99, 7, 7]
+        });
+        let report = ingest.submit(&keys.collect::<Vec<_>>().concat()).unwrap();
+        assert_eq!(report.certs.len(), SUBMISSION_CERTIFICATES_MAX);
+        assert!(
+            report.refused[0].starts_with("100 of 2100 certificates"),
+            "{:?}",
+            report.refused
+        );
+        assert!(report.work >= 2_000 * CERTIFICATE_WORK, "who sends much pays for it");
+    }
+
+    #[test]
+    fn what_takes_long_is_not_taken_in_passing() {
+        let ingest = Ingest::new(&Config::default(), Arc::new(MemoryStore::new()));
+        let certificate = keyrink_testkit::Certificate::v4(1, "work").user_id("A").to_bytes();
+        assert!(ingest.submit_if_brief(&certificate).unwrap().is_some());
+        // A key of DSA, which says so in the octet behind its time, and signatures that claim to be its own.
+        let mut key = vec![0xC6, 8, 4, 0, 0, 0, 1, 17, 7, 7];
+        (0..20_u8).for_each(|nth| key.extend([0xC2, 6, 4, 0x1F, 17, 8, nth, nth]));
+        assert!(ingest.submit_if_brief(&key).unwrap().is_none());
+        assert_eq!(ingest.submit(&key).unwrap().certs.len(), 1);
+    }
 
     #[test]
     fn one_submission_takes_so_much_work_and_no_more() {

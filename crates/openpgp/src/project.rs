@@ -230,7 +230,7 @@ pub(crate) fn is_taken_back(cert: &Cert) -> bool {
 
 /// Is it a revocation of the primary key for all time, by its owner?
 pub(crate) fn takes_back(facts: &Facts) -> bool {
-    facts.binds() && facts.has(Fact::Hard) && facts.kind == kind::KEY_REVOCATION
+    facts.binds() && facts.has(Fact::Hard) && facts.kind == kind::KEY_REVOCATION && !facts.has(Fact::Local)
 }
 
 /// Do users of a certificate of this version get the signature, if there is room for it?

@@ -17,8 +17,11 @@ pub struct Keyring {
     pub certs: Vec<Incoming>,
     /// Signatures that came before any key: a revocation published on its own, for instance.
     pub bare_signatures: Vec<Box<[u8]>>,
-    /// What became no certificate.
+    /// What became no certificate: the first of it.
     pub refused: Vec<Refused>,
+    /// How much more that was.
+    pub refused_more: u64,
+    holds_secret: bool,
 }
 
 /// A certificate as it arrived.
@@ -88,6 +91,9 @@ pub enum RefuseReason {
     /// Packets that belong to no key.
     #[error("no public key comes before this packet of type {0}")]
     NoKey(u8),
+    /// So many signatures before any key that nobody meant them.
+    #[error("more than {0} signatures without a key")]
+    TooManySignatures(usize),
 }
 
 impl Keyring {
@@ -125,9 +131,7 @@ impl Keyring {
 
     /// Did any secret key packet occur?
     pub fn holds_secret(&self) -> bool {
-        self.refused
-            .iter()
-            .any(|refused| refused.reason == RefuseReason::SecretKey)
+        self.holds_secret
     }
 }
 
@@ -262,6 +266,9 @@ impl Reader<'_> {
 
     fn before_any_key(&mut self, offset: usize, frame: &Frame<'_>) {
         match frame.tag {
+            tag::SIGNATURE if self.keyring.bare_signatures.len() >= BARE_SIGNATURES_MAX => {
+                self.refuse(offset, RefuseReason::TooManySignatures(BARE_SIGNATURES_MAX));
+            }
             tag::SIGNATURE if frame.body.len() as u64 <= self.limits.signature_octets => {
                 self.keyring.bare_signatures.push(frame.body.as_ref().into());
             }
@@ -344,7 +351,11 @@ impl Reader<'_> {
             self.close();
         }
         self.state = State::Skip;
-        self.keyring.refused.push(Refused { offset, reason });
+        self.keyring.holds_secret |= reason == RefuseReason::SecretKey;
+        match self.keyring.refused.len() < REFUSED_MAX {
+            true => self.keyring.refused.push(Refused { offset, reason }),
+            false => self.keyring.refused_more += 1,
+        }
     }
 
     fn close(&mut self) {
@@ -366,7 +377,32 @@ impl Reader<'_> {
     }
 }
 
+/// Refusals that are named one by one: two octets are enough for one.
+const REFUSED_MAX: usize = 100;
+/// Signatures without a key that are read: each has to be looked for among the stored certificates.
+const BARE_SIGNATURES_MAX: usize = 16;
 /// Trust packets that are kept behind one signature: Hockeypuck writes one of some forty octets.
 const TRUST_PACKETS_MAX: usize = 4;
 /// Octets of the body of each.
 const TRUST_OCTETS_MAX: usize = 1 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_refused_takes_little_room() {
+        // Key packets without a body, and behind them a secret key.
+        let input = [[0xC6, 0].repeat(1_000), vec![0xC5, 1, 4]].concat();
+        let keyring = Keyring::read(&input, &Limits::default());
+        assert_eq!((keyring.refused.len(), keyring.refused_more), (REFUSED_MAX, 901));
+        assert!(keyring.holds_secret());
+        // Signatures without a key.
+        let keyring = Keyring::read(&[0xC2, 1, 4].repeat(1_000), &Limits::default());
+        assert_eq!(keyring.bare_signatures.len(), BARE_SIGNATURES_MAX);
+        assert_eq!(
+            keyring.refused[0].reason,
+            RefuseReason::TooManySignatures(BARE_SIGNATURES_MAX)
+        );
+    }
+}

@@ -61,6 +61,21 @@ pub fn verify(cert: &mut Cert, known: Option<&Cert>) -> u64 {
     cost
 }
 
+/// Whether verifying all of these takes some milliseconds at most, whatever the signatures are.
+pub fn is_brief<'a>(certs: impl Iterator<Item = &'a Cert> + Clone) -> bool {
+    let components = certs.flat_map(Cert::components);
+    let signatures: usize = components.clone().map(|component| component.signatures.len()).sum();
+    let takes_little = |key: Key<'_>| match key.algorithm {
+        // RSA; elliptic curves; what only encrypts; and the rest, of which one takes as long as many of the others.
+        1..=3 => key.bits() <= 4096,
+        18 | 22 | 25 | 27 => true,
+        19 => key.bits() <= 384 || signatures <= FEW_SIGNATURES,
+        16 | 26 => true,
+        _ => key.bits() <= 3072 && signatures <= FEW_SIGNATURES,
+    };
+    signatures <= BRIEF_SIGNATURES_MAX && components.filter_map(Component::key).all(takes_little)
+}
+
 /// Where in `cert` a signature that came alone belongs: the component over which its clear octets fit and which its
 /// type fits. Places it there and says whether it did.
 pub fn place(cert: &mut Cert, signature: &[u8]) -> bool {
@@ -98,6 +113,9 @@ struct Work {
 #[derive(Debug)]
 struct Spent;
 
+/// Signatures that are verified in some milliseconds, and those of costly keys that are.
+const BRIEF_SIGNATURES_MAX: usize = 64;
+const FEW_SIGNATURES: usize = 8;
 /// Octets hashed for one certificate.
 const HASHED_OCTETS_MAX: u64 = 512 << 20;
 /// Public-key work for one certificate: 30 000 signatures of RSA-4096, 65 000 of Ed25519, 4 000 of DSA with 2048 bits.

@@ -173,6 +173,7 @@ fn verify(piece: cutter::Piece, ingest: &Ingest) -> Result<Ready<Vec<String>>, S
     let start = end - octets.len() as u64;
     let unread = keyring.refused.iter();
     refused.extend(unread.map(|refused| format!("at octet {}: {}", start + refused.offset as u64, refused.reason)));
+    refused.extend((keyring.refused_more > 0).then(|| format!("{} more like that", keyring.refused_more)));
     if !keyring.bare_signatures.is_empty() {
         refused.push(format!(
             "{} signatures come before any key",

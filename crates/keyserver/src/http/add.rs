@@ -62,7 +62,7 @@ impl Submissions {
 
 /// What verifying may cost for one token: some ten milliseconds.
 const WORK_PER_TOKEN: u64 = 1 << 23;
-/// A submission as small as this is usually verified in less than a millisecond.
+/// A submission as small as this is usually verified in less than a millisecond; where it would not be, it waits for a place.
 const BRIEF_OCTETS_MAX: usize = 16 << 10;
 
 /// The route for submissions.
@@ -130,21 +130,25 @@ async fn take(submissions: &Arc<Submissions>, parts: &Parts, body: Body, form: &
     let keytext = keytext(content_type, body, form).await?;
     let ingest = submissions.ingest.clone();
     let octets = keytext.len();
-    let is_brief = octets <= BRIEF_OCTETS_MAX;
-    let mut place = submissions.verifying.open(client);
-    if !is_brief {
-        place.grow(1).await.map_err(BodyError::from)?;
+    // A client that no longer waits, or whose time is up, ends neither the work nor what it holds.
+    let room = Arc::new(room);
+    if octets <= BRIEF_OCTETS_MAX {
+        let (ingest, keytext, held) = (ingest.clone(), keytext.clone(), Arc::clone(&room));
+        let submit = move || {
+            let _held = held;
+            ingest.submit_if_brief(&keytext)
+        };
+        if let Some(report) = brief(submit).await? {
+            return Ok(report);
+        }
     }
+    let mut place = submissions.verifying.open(client);
+    place.grow(1).await.map_err(BodyError::from)?;
     let submit = move || {
-        // A client that no longer waits, or whose time is up, ends neither this nor what it holds.
         let _held = (room, place);
         ingest.submit(&keytext)
     };
-    Ok(if is_brief {
-        brief(submit).await
-    } else {
-        blocking(submit).await
-    }?)
+    Ok(blocking(submit).await?)
 }
 
 /// The key in a body of a content type, for whoever has no request around it.
