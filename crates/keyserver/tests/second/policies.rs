@@ -145,7 +145,9 @@ fn assert_fetched_once(nodes: &[Reconciling; 3]) {
     println!("fetched {fetched:?}, of no use {needless:?}, the wrong way {wrong_way:?}");
     let in_vain = needless[2];
     assert!((LONG..=2 * LONG).contains(&in_vain), "{in_vain}");
-    assert_eq!((needless, wrong_way), ([0, 0, in_vain], [0, 0, in_vain]));
+    // What two partners deliver at the same moment is of no use the second time, but went the right way.
+    assert_eq!((needless, &wrong_way[..2]), ([0, 0, in_vain], &[0, 0][..]));
+    assert!((LONG..=in_vain).contains(&wrong_way[2]), "{wrong_way:?}");
     let [first, second, third] = fetched;
     assert_eq!([first, third], [100, 150 + LONG + in_vain]);
     // What the third node holds of the certificates with a user id that it drops may come before the whole.
