@@ -6,6 +6,7 @@
 
 mod fault;
 mod log;
+mod log_file;
 mod mend;
 mod read;
 mod readers;

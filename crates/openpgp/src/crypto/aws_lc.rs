@@ -1,5 +1,5 @@
-//! All `unsafe` of the project: owned wrappers around the functions of AWS-LC's C interface that its safe crate does
-//! not offer, namely odd hash algorithms, modular arithmetic of any size and ECDSA over any curve and digest.
+//! The first of two modules with `unsafe`: owned wrappers around the functions of AWS-LC's C interface that its safe crate
+//! does not offer, namely odd hash algorithms, modular arithmetic of any size and ECDSA over any curve and digest.
 //!
 //! Rules that make it sound, referred to below as SAFETY 1 to 4:
 //! 1. A wrapper holds a valid pointer that it alone owns, from its making until its drop frees it.

@@ -193,6 +193,10 @@ impl Worker {
         }
         let batches: Vec<&Batch> = waiting.iter().map(|(batch, _)| batch).collect();
         let results = self.until_done(&|connection, lane, token| update(connection, lane, &batches, token));
+        if matches!(results, Err(StoreError::Damaged(_))) && waiting.len() > 1 {
+            // The database objects to something in one of them, which is no reason to refuse the others.
+            return waiting.into_iter().for_each(|one| self.commit(vec![one]));
+        }
         for (at, (_, answer)) in waiting.into_iter().enumerate() {
             let _ = answer.send(match &results {
                 Ok(results) => results[at].clone(),

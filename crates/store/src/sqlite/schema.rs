@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
-use super::Durability;
 use super::fault::Fault;
+use super::{Durability, log_file};
 use crate::StoreError;
 
 /// Migrations, oldest first; their number is the newest version.
@@ -36,7 +36,10 @@ pub(super) fn open_writer(file: &Path, durability: Durability, migrations: Migra
 
 fn open_writer_at_once(file: &Path, durability: Durability, migrations: Migrations) -> Result<Connection, Fault> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let mut connection = Connection::open_with_flags(file, flags)?;
+    let mut connection = match log_file::file_system() {
+        Some(name) => Connection::open_with_flags_and_vfs(file, flags, name)?,
+        None => Connection::open_with_flags(file, flags)?,
+    };
     prepare(&mut connection)?;
     // What is erased is overwritten, wherever decisions are made; loads erase nothing that was not theirs.
     let (cache_kib, secure_delete) = match durability {

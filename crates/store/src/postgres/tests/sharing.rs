@@ -233,6 +233,42 @@ fn a_batch_that_is_refused_does_not_spoil_its_company() {
     assert_sound(&store);
 }
 
+/// What the database itself objects to, which nobody here foresaw.
+#[test]
+fn a_batch_that_the_database_refuses_does_not_spoil_its_company() {
+    let server = Server::start();
+    let store = open(&server.fresh());
+    let objection = "ALTER TABLE record ADD CHECK (data <> 'unlucky'::bytea)";
+    server.postgres.ask("test0", objection).unwrap();
+    let (begun, begins) = std::sync::mpsc::channel();
+    let begun = std::sync::Mutex::new(begun);
+    // While this one takes its time, all others come, and together they go.
+    let slow = batch(&[100], move |_| {
+        let _ = begun.lock().unwrap().send(());
+        std::thread::sleep(Duration::from_millis(500));
+        Decision::Put(record("slow"))
+    });
+    std::thread::scope(|scope| {
+        scope.spawn(|| store.update(slow).unwrap());
+        begins.recv().unwrap();
+        let update = |number| {
+            let line = if number == 4 {
+                "unlucky".into()
+            } else {
+                format!("line {number}")
+            };
+            store
+                .update(batch(&[number], move |_| Decision::Put(record(&line))))
+                .is_ok()
+        };
+        let threads: Vec<_> = (0..9).map(|number| scope.spawn(move || update(number))).collect();
+        let stored: Vec<bool> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
+        assert_eq!(stored, (0..9).map(|number| number != 4).collect::<Vec<_>>());
+    });
+    assert_eq!(store.count(TOYS).unwrap(), 9);
+    assert_sound(&store);
+}
+
 #[test]
 fn a_lazy_load_is_safe_once_it_is_settled() {
     let server = Server::start();
