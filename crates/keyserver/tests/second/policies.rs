@@ -2,7 +2,7 @@
 
 use super::common::peering::{Digests, Reconciling, wait};
 use super::common::{Node, PROGRAM, finish};
-use super::{WITHIN, generated, held, numbers, rounds, sessions_more, sum};
+use super::{WITHIN, generated, held, numbers, quiet, rounds, sessions_more, sum};
 use keyrink::formats::SECOND;
 use keyrink_testkit::peers::store_arguments;
 use keyrink_testkit::{Certificate, Kind, Signature, generate};
@@ -59,6 +59,39 @@ fn different_policies_are_quiet() {
     assert_away(&nodes);
     let omitted = nodes[1].node.succeed("peers", &[]);
     assert!(omitted.contains("left out of sessions: "), "{omitted}");
+}
+
+/// What a partner does not want to answer stays as it is, all else comes, and the operator sees which part it was.
+#[test]
+fn a_part_that_is_refused_is_left_alone_and_told() {
+    let parts = [
+        ([generated(0..20), left_out(true)].concat(), "KEYRINK_PEERS_REFUSE=0011"),
+        ([generated(10..30), left_out(false)].concat(), "KEYRINK_LOG_FILTER=info"),
+    ];
+    let [refusing, asking] = [0, 1].map(|nth| {
+        let (octets, setting) = &parts[nth];
+        let node = Reconciling::new(Node::with(&[octets]), &format!("127.0.0.{}", nth + 1)).gossip(1);
+        node.setting("KEYRINK_PEERS_DATASETS=openpgp/2").setting(setting)
+    });
+    let addresses = [asking.recon.clone(), refusing.recon.clone()];
+    let nodes = [refusing.partner(&addresses[0]), asking.partner(&addresses[1])].map(Reconciling::start);
+
+    let counts = || nodes.each_ref().map(left_out_there);
+    let portraits = [LEFT_OUT, 0];
+    wait(WITHIN, || match (nodes.each_ref().map(records), counts()) {
+        (records, counts) if records == [30 + 2 * LEFT_OUT; 2] && counts == portraits.map(|n| [LEFT_OUT, n]) => Ok(()),
+        found => Err(format!("{found:?}\n{}", nodes[1].log())),
+    })
+    .unwrap();
+    let told = || nodes[1].node.succeed("peers", &[]);
+    wait(WITHIN, || match told() {
+        text if text.contains("it refuses the part 0011: ") => Ok(()),
+        text => Err(text),
+    })
+    .unwrap();
+    quiet(&nodes, 3);
+    assert_eq!(counts(), portraits.map(|n| [LEFT_OUT, n]));
+    assert!(nodes[1].log().contains("it does not reconcile the part 0011"));
 }
 
 fn long() -> Vec<u8> {
@@ -157,11 +190,13 @@ fn assert_fetched_once(nodes: &[Reconciling; 3]) {
 
 /// What one leaves out of sessions has not come to the others.
 fn assert_away(nodes: &[Reconciling; 3]) {
-    let left_out = nodes.each_ref().map(|node| {
-        let elements = held(node, &SECOND);
-        let is_old = elements.iter().filter(|element| element[0] >> 6 == 3).count();
-        let is_portrait = elements.iter().filter(|element| element[0] >> 4 & 3 == 3).count();
-        [is_old as u64, is_portrait as u64]
-    });
-    assert_eq!(left_out, [[LEFT_OUT; 2], [0; 2], [0; 2]]);
+    assert_eq!(nodes.each_ref().map(left_out_there), [[LEFT_OUT; 2], [0; 2], [0; 2]]);
+}
+
+/// How many elements are those of signatures of version 3, and of portraits.
+fn left_out_there(node: &Reconciling) -> [u64; 2] {
+    let elements = held(node, &SECOND);
+    let is_old = elements.iter().filter(|element| element[0] >> 6 == 3).count();
+    let is_portrait = elements.iter().filter(|element| element[0] >> 4 & 3 == 3).count();
+    [is_old as u64, is_portrait as u64]
 }
