@@ -3,11 +3,14 @@
 //! SQLite writes each page of a transaction in two steps, its header and then the page, which for a dozen pages costs more
 //! than everything else that a commit asks of the system but its sync. Here is a file system for SQLite (a VFS,
 //! <https://sqlite.org/vfs.html>) that is the usual one, except that it keeps in memory what is appended to a log until the
-//! transaction's last page is there, or anything else is asked of the file; then it is written in one piece.
+//! transaction's last page is there, or the file is read, synced or cut; then it is written in one piece. In the format of the
+//! log (<https://sqlite.org/fileformat2.html#walformat>) a page's header tells whether it is the last.
 //!
-//! It is sound because nobody looks for pages behind the last transaction that the log's index tells of, and the index is
-//! changed after the last page was written: an error of the disk reaches SQLite before that, as it would otherwise. In
-//! the format of the log (<https://sqlite.org/fileformat2.html#walformat>) a page's header tells whether it is the last.
+//! That is sound for a connection that writes nothing to the log before it commits: no page waits for memory
+//! (`PRAGMA cache_spill = OFF`, which [`open`] sets). Then all is written when the last page is there, an error of the disk
+//! reaches SQLite while it commits, and only after that the index of the log tells others of the transaction. With pages
+//! that are written earlier, what is held could outlast a transaction that is rolled back, and go where another process
+//! has written meanwhile.
 //!
 //! The second of two modules with `unsafe`: SQLite speaks of files through pointers to functions.
 
@@ -15,6 +18,7 @@
 
 use std::ffi::{CStr, c_int, c_void};
 use std::mem::size_of;
+use std::path::Path;
 use std::ptr;
 use std::sync::OnceLock;
 
@@ -22,12 +26,25 @@ use rusqlite::ffi::{
     SQLITE_ERROR, SQLITE_OK, SQLITE_OPEN_WAL, sqlite3_file, sqlite3_filename, sqlite3_int64, sqlite3_io_methods,
     sqlite3_vfs, sqlite3_vfs_find, sqlite3_vfs_register,
 };
+use rusqlite::{Connection, OpenFlags};
 
-/// The name under which connections ask for this file system, once it is known to SQLite; nothing if SQLite refused.
-pub(super) fn file_system() -> Option<&'static CStr> {
-    static KNOWN: OnceLock<bool> = OnceLock::new();
-    KNOWN.get_or_init(register).then_some(NAME)
+/// Opens a connection that writes its log so. Where SQLite does not take the file system, it is a usual one.
+pub(super) fn open(file: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
+    if usual_open().is_none() {
+        return Connection::open_with_flags(file, flags);
+    }
+    let connection = Connection::open_with_flags_and_vfs(file, flags, NAME)?;
+    connection.execute_batch("PRAGMA cache_spill = OFF")?;
+    Ok(connection)
 }
+
+/// How the usual file system opens files, once SQLite knows this one; nothing if it refused.
+fn usual_open() -> Option<Open> {
+    static USUAL: OnceLock<Option<Open>> = OnceLock::new();
+    *USUAL.get_or_init(register)
+}
+
+type Open = unsafe extern "C" fn(*mut sqlite3_vfs, sqlite3_filename, *mut sqlite3_file, c_int, *mut c_int) -> c_int;
 
 const NAME: &CStr = c"keyrink";
 /// What is kept of a transaction before it is written all the same: no more than SQLite's usual file system takes at once.
@@ -53,7 +70,7 @@ struct Held {
     start: i64,
     /// What was written last, or taken, ends here.
     end: i64,
-    /// It was what is before a transaction's last page.
+    /// The last header was that of a transaction's last page.
     ends: bool,
 }
 
@@ -71,10 +88,14 @@ enum Step {
 impl Held {
     /// Looks at `octets` that belong to `offset`.
     fn take(&mut self, octets: &[u8], offset: i64) -> Step {
-        let fits = offset == self.end && self.octets.len() + octets.len() <= HELD_OCTETS_MAX;
-        let (is_header, last) = (octets.len() == PAGE_HEADER_OCTETS, self.ends);
+        let fits = offset == self.end
+            && self.octets.len() + octets.len() <= HELD_OCTETS_MAX
+            && self.octets.try_reserve(octets.len()).is_ok();
         self.end = offset + octets.len() as i64;
-        self.ends = is_header && octets[4..8] != [0; 4];
+        let is_header = octets.len() == PAGE_HEADER_OCTETS;
+        if is_header {
+            self.ends = octets[4..8] != [0; 4];
+        }
         if !fits {
             return Step::Through;
         }
@@ -82,27 +103,29 @@ impl Held {
             self.start = offset;
         }
         self.octets.extend_from_slice(octets);
-        if last && !is_header { Step::Finish } else { Step::Keep }
+        if self.ends && !is_header {
+            Step::Finish
+        } else {
+            Step::Keep
+        }
     }
 }
 
-/// Makes the file system known to SQLite.
-fn register() -> bool {
+/// Makes the file system known to SQLite. Gives how the usual one opens files.
+fn register() -> Option<Open> {
     // SAFETY: SQLite's own file systems are never freed. The copy is leaked, so that it lives as long as SQLite may use it,
     // and complete: functions of the usual file system take what they need from the one they were called through, which a
     // copy has as well.
     unsafe {
-        let Some(usual) = sqlite3_vfs_find(ptr::null()).as_ref() else {
-            return false;
-        };
+        let usual = sqlite3_vfs_find(ptr::null()).as_ref()?;
         let ours = Box::leak(Box::new(sqlite3_vfs {
             szOsFile: usual.szOsFile + size_of::<LogFile>() as c_int,
             pNext: ptr::null_mut(),
             zName: NAME.as_ptr(),
-            xOpen: Some(open),
+            xOpen: Some(open_file),
             ..*usual
         }));
-        sqlite3_vfs_register(ours, 0) == SQLITE_OK
+        usual.xOpen.filter(|_| sqlite3_vfs_register(ours, 0) == SQLITE_OK)
     }
 }
 
@@ -111,19 +134,17 @@ fn register() -> bool {
 /// # Safety
 ///
 /// Called by SQLite, with `file` pointing to as much memory as the file system asked for.
-unsafe extern "C" fn open(
+unsafe extern "C" fn open_file(
     vfs: *mut sqlite3_vfs,
     name: sqlite3_filename,
     file: *mut sqlite3_file,
     flags: c_int,
     flags_out: *mut c_int,
 ) -> c_int {
+    let Some(usual) = usual_open() else { return SQLITE_ERROR };
     // SAFETY: the memory has room for a `LogFile` and the usual file behind it, and SQLite aligns it for both. On an error
     // there is no file: SQLite is told so by a missing table of functions and does not touch it again.
     unsafe {
-        let Some(usual) = sqlite3_vfs_find(ptr::null()).as_ref().and_then(|usual| usual.xOpen) else {
-            return SQLITE_ERROR;
-        };
         if flags & SQLITE_OPEN_WAL == 0 {
             return usual(vfs, name, file, flags, flags_out);
         }
@@ -149,7 +170,7 @@ impl LogFile {
     ///
     /// # Safety
     ///
-    /// `file` is one that [`open`] made and that is not closed; SQLite uses a file in one thread at a time.
+    /// `file` is one that [`open_file`] made and that is not closed; SQLite uses a file in one thread at a time.
     unsafe fn of<'a>(file: *mut sqlite3_file) -> &'a mut Self {
         // SAFETY: as above.
         unsafe { &mut *file.cast() }
@@ -172,7 +193,7 @@ impl LogFile {
         }
     }
 
-    /// Writes what is held. What the disk refuses is forgotten: SQLite gives the transaction up.
+    /// Writes what is held. What the disk refuses is forgotten: SQLite rolls back what it can't commit.
     fn flush(&mut self) -> c_int {
         if self.held.octets.is_empty() {
             return SQLITE_OK;
@@ -212,9 +233,6 @@ after_flush!(read, xRead, octets: *mut c_void, length: c_int, offset: sqlite3_in
 after_flush!(truncate, xTruncate, size: sqlite3_int64);
 after_flush!(sync, xSync, flags: c_int);
 after_flush!(file_size, xFileSize, size: *mut sqlite3_int64);
-after_flush!(lock, xLock, level: c_int);
-after_flush!(unlock, xUnlock, level: c_int);
-after_flush!(is_reserved, xCheckReservedLock, reserved: *mut c_int);
 after_flush!(control, xFileControl, what: c_int, argument: *mut c_void);
 
 unsafe extern "C" fn write(
@@ -234,8 +252,7 @@ unsafe extern "C" fn close(file: *mut sqlite3_file) -> c_int {
     // SAFETY: SQLite calls it with a log that is open, once, and does not use it again.
     unsafe {
         let log = LogFile::of(file);
-        // Only the beginning of a transaction that never ended can be left.
-        let _ = log.flush();
+        // Of a transaction that never came to its end nothing is wanted.
         let code = log.usual().xClose.map_or(SQLITE_ERROR, |usual| usual(log.inner));
         ptr::drop_in_place(&raw mut log.held);
         code
@@ -258,7 +275,7 @@ unsafe extern "C" fn characteristics(file: *mut sqlite3_file) -> c_int {
     }
 }
 
-/// Logs need no more than the first version of this table has.
+/// Logs need no more than the first version of this table has, and are never locked.
 static METHODS: sqlite3_io_methods = sqlite3_io_methods {
     iVersion: 1,
     xClose: Some(close),
@@ -267,9 +284,9 @@ static METHODS: sqlite3_io_methods = sqlite3_io_methods {
     xTruncate: Some(truncate),
     xSync: Some(sync),
     xFileSize: Some(file_size),
-    xLock: Some(lock),
-    xUnlock: Some(unlock),
-    xCheckReservedLock: Some(is_reserved),
+    xLock: None,
+    xUnlock: None,
+    xCheckReservedLock: None,
     xFileControl: Some(control),
     xSectorSize: Some(sector_size),
     xDeviceCharacteristics: Some(characteristics),

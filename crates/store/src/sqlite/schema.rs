@@ -36,9 +36,10 @@ pub(super) fn open_writer(file: &Path, durability: Durability, migrations: Migra
 
 fn open_writer_at_once(file: &Path, durability: Durability, migrations: Migrations) -> Result<Connection, Fault> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let mut connection = match log_file::file_system() {
-        Some(name) => Connection::open_with_flags_and_vfs(file, flags, name)?,
-        None => Connection::open_with_flags(file, flags)?,
+    // Bulk loads make transactions that are not to be kept in memory as a whole.
+    let mut connection = match durability {
+        Durability::Full => log_file::open(file, flags)?,
+        Durability::Normal => Connection::open_with_flags(file, flags)?,
     };
     prepare(&mut connection)?;
     // What is erased is overwritten, wherever decisions are made; loads erase nothing that was not theirs.

@@ -6,6 +6,7 @@ use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::sqlite::schema::{MIGRATIONS, open_writer};
 
 /// The image that a crash leaves: the database and its log, copied while a writer is at work. A view held open keeps
 /// the log from starting over, so the two files fit together whenever they are copied.
@@ -267,6 +268,38 @@ fn a_log_begins_anew_while_writing_goes_on() {
             .count(),
         1
     );
+}
+
+/// What went to the log before a commit could outlast a rollback, in memory, and then go where others have written.
+#[test]
+fn nothing_is_written_before_it_is_committed() {
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join(SqliteStore::FILE);
+    let ours = open_writer(&file, Durability::Full, MIGRATIONS).unwrap();
+    ours.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+        .unwrap();
+    ours.execute_batch("BEGIN IMMEDIATE").unwrap();
+    for number in 0..64 {
+        // Many times what the cache of this connection may hold.
+        let sql = "INSERT INTO note (key, value) VALUES (?1, randomblob(262144))";
+        ours.execute(sql, [format!("long {number}")]).unwrap();
+    }
+    let log = dir.path().join(format!("{}-wal", SqliteStore::FILE));
+    assert_eq!(fs::metadata(log).unwrap().len(), 0);
+    ours.execute_batch("ROLLBACK").unwrap();
+
+    let theirs = Connection::open(&file).unwrap();
+    let insert = "INSERT INTO note (key, value) VALUES (?1, x'01')";
+    theirs.execute(insert, ["theirs"]).unwrap();
+    ours.execute(insert, ["ours"]).unwrap();
+    for reader in [&theirs, &ours, &Connection::open(&file).unwrap()] {
+        let ask = |sql| reader.query_row(sql, [], |row| row.get::<_, String>(0)).unwrap();
+        assert_eq!(
+            ask("SELECT group_concat(key) FROM (SELECT key FROM note ORDER BY key)"),
+            "ours,theirs"
+        );
+        assert_eq!(ask("PRAGMA integrity_check"), "ok");
+    }
 }
 
 #[test]
