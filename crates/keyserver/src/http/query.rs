@@ -61,10 +61,6 @@ pub(super) fn lists(list: &[u8], item: &str) -> bool {
 }
 
 fn decode(encoded: &[u8]) -> Cow<'_, [u8]> {
-    // Most names and values are what they look like.
-    if !encoded.iter().any(|octet| matches!(octet, b'%' | b'+')) {
-        return encoded.into();
-    }
     if !encoded.contains(&b'+') {
         return percent_decode(encoded).into();
     }
