@@ -10,7 +10,7 @@
 //! (`PRAGMA cache_spill = OFF`, which [`open`] sets). Then all is written when the last page is there, an error of the disk
 //! reaches SQLite while it commits, and only after that the index of the log tells others of the transaction. With pages
 //! that are written earlier, what is held could outlast a transaction that is rolled back, and go where another process
-//! has written meanwhile.
+//! has written meanwhile. The price is that all pages that a transaction changes are in memory until it commits.
 //!
 //! The second of two modules with `unsafe`: SQLite speaks of files through pointers to functions.
 
